@@ -12,7 +12,9 @@ use crate::group::GroupCommand;
 use crate::log::LogCommand;
 use crate::message::MessageCommand;
 use crate::plugin::PluginCommand;
+use crate::secret::SecretCommand;
 use crate::serve::{COMPILE_COMPONENT, ConfigCommand, ServeArgs};
+use crate::sql::SqlCommand;
 use crate::topic::TopicCommand;
 use crate::transaction::TransactionCommand;
 
@@ -70,6 +72,12 @@ not add up.")]
     /// Which component settles which topic: set, list, show, delete.
     #[command(subcommand)]
     Binding(Box<BindingCommand>),
+    /// Values that bindings name and nobody is shown: set, list, delete, rotate-key.
+    #[command(subcommand)]
+    Secret(SecretCommand),
+    /// Fences in services' databases: fence-table, fence-clean.
+    #[command(subcommand)]
+    Sql(SqlCommand),
     /// Open, parked and ended transactions: list, show, commit, rollback, resume.
     #[command(subcommand)]
     Transaction(TransactionCommand),
@@ -143,6 +151,8 @@ impl VouchCommand {
             Self::Group(command) => command.json(),
             Self::Plugin(command) => command.json(),
             Self::Binding(command) => command.json(),
+            Self::Secret(command) => command.json(),
+            Self::Sql(command) => command.json(),
             Self::Transaction(command) => command.json(),
             Self::Message(command) => command.json(),
             Self::Log(command) => command.json(),

@@ -82,7 +82,7 @@ pub(crate) enum Fallback {
 #[derive(Debug, Default, Args)]
 pub(crate) struct BindingSettings {
     /// The whole binding as a JSON file, as the HTTP API takes it. Excludes the other settings.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["plugin", "topics", "allow_http", "allow_private_http", "config", "no_body", "fallback", "memory", "deadline", "concurrency"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["plugin", "topics", "allow_http", "allow_private_http", "config", "config_secret", "no_body", "fallback", "memory", "deadline", "concurrency"])]
     file: Option<PathBuf>,
     /// The component: NAME:TAG or NAME@sha256:HEX.
     #[arg(long, value_name = "REFERENCE", required_unless_present = "file")]
@@ -99,6 +99,9 @@ pub(crate) struct BindingSettings {
     /// A value of the component's config; may be repeated.
     #[arg(long, value_name = "NAME=VALUE", value_parser = text::pair)]
     config: Vec<(String, String)>,
+    /// A value of the component's config that is a secret, by its name (vouch secret set); may be repeated.
+    #[arg(long, value_name = "NAME=SECRET", value_parser = text::pair)]
+    config_secret: Vec<(String, String)>,
     /// Do not hand the message body to the component.
     #[arg(long)]
     no_body: bool,
@@ -146,8 +149,9 @@ impl BindingSettings {
 
     /// The component's config; values are text, as components read them.
     fn config_object(&self) -> Option<Value> {
-        let members: Map<String, Value> =
-            self.config.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        let texts = self.config.iter().map(|(name, value)| (name.clone(), json!(value)));
+        let secrets = self.config_secret.iter().map(|(name, secret)| (name.clone(), json!({ "secret": secret })));
+        let members: Map<String, Value> = texts.chain(secrets).collect();
         (!members.is_empty()).then_some(Value::Object(members))
     }
 
@@ -223,6 +227,7 @@ mod tests {
             allow_http: vec!["http://127.0.0.1:9000".to_owned()],
             allow_private_http: vec!["http://orders.internal".to_owned()],
             config: vec![("field".to_owned(), "/status".to_owned())],
+            config_secret: vec![("authorization".to_owned(), "orders-api".to_owned())],
             no_body: true,
             deadline: Some("1s".to_owned()),
             ..BindingSettings::default()
@@ -230,7 +235,7 @@ mod tests {
         let expected = json!({
             "plugin": "check:1.0", "topics": ["orders"], "body": false, "limits": {"deadline": "1s"},
             "grants": {"http": ["http://127.0.0.1:9000", {"origin": "http://orders.internal", "private": true}]},
-            "config": {"field": "/status"}
+            "config": {"field": "/status", "authorization": {"secret": "orders-api"}}
         });
         assert_eq!(settings.document().unwrap(), expected);
     }

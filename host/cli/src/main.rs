@@ -31,7 +31,9 @@ mod ports;
 mod resource;
 mod rpc;
 mod runtime;
+mod secret;
 mod serve;
+mod sql;
 mod text;
 mod topic;
 mod transaction;
@@ -68,6 +70,8 @@ fn run(command: VouchCommand) -> anyhow::Result<()> {
         VouchCommand::Group(command) => group::run(command),
         VouchCommand::Plugin(command) => plugin::run(command),
         VouchCommand::Binding(command) => binding::run(*command),
+        VouchCommand::Secret(command) => secret::run(command),
+        VouchCommand::Sql(command) => sql::run(command),
         VouchCommand::Transaction(command) => transaction::run(command),
         VouchCommand::Message(command) => message::run(command),
         VouchCommand::Log(command) => log::run(command),

@@ -167,6 +167,7 @@ async fn serve(settings: ServeSettings, mut signals: ProcessSignals, mut reloadi
     Endpoints::remove(&data_dir).context("cannot remove the endpoints of an earlier run")?;
     gateway.serve(node.clone())?;
     announce(&gateway, &node, &data_dir)?;
+    reloading.of_node(node.cluster.clone());
     let why = tokio::select! {
         why = reloading.until_stop(&mut signals, &gateway) => why,
         () = node.cluster.removed() => "this node was removed from its cluster",

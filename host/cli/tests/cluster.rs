@@ -265,8 +265,8 @@ fn nodes_that_know_each_other_by_certificates_are_one_cluster() {
     assert_eq!(std::fs::metadata(token).unwrap().permissions().mode() & 0o777, 0o600);
     let join = ["--join", one.at("peer"), "--token-file", token];
     // Who has another node's certificate is told so before it asks anybody.
-    let stranger = certified(folder.path(), 7, &["--cluster", &cluster]);
-    let stranger: Vec<&str> = stranger.iter().map(String::as_str).chain(join).collect();
+    let strangers = certified(folder.path(), 7, &["--cluster", &cluster]);
+    let stranger: Vec<&str> = strangers.iter().map(String::as_str).chain(join).collect();
     let mut tries = vouch();
     tries
         .args(["serve", "--grpc-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0", "--data-dir"])
@@ -284,6 +284,31 @@ fn nodes_that_know_each_other_by_certificates_are_one_cluster() {
     one.admin(&["cluster", "transfer-leader"]).succeeded();
     until("the other leads", || leader_of(&[&one, &two]) == Some(2));
     assert_eq!(bodies(&two, "g", "1"), ["m1"]);
+
+    // While it runs: its own that was issued anew is taken over, and another node's is not.
+    let file = |flag: &String| flag.split_once('=').unwrap().1.to_owned();
+    let replace_by = |others: &[String]| {
+        for (old, new) in flags.iter().zip(others).skip(1) {
+            std::fs::copy(file(new), file(old)).unwrap();
+        }
+        two.signal("HUP");
+    };
+    let log = || read(&folder.path().join("2/node.log"));
+    let out = folder.path().join("anew");
+    let ends = |node: &Member| metric(node, "vouch_cluster_certificate_end_seconds");
+    assert!(ends(&two) > 1.7e9, "{}", ends(&two));
+    replace_by(&certified(folder.path(), 2, &["--cluster", &cluster, "--out", out.to_str().unwrap()]));
+    until("it is taken over", || log().contains("certificate for other nodes"));
+    replace_by(&strangers);
+    until("it is refused", || log().contains("nothing is reloaded") && log().contains("/node/7, and this node is"));
+    two.client(&["message", "send", "t", "--body", "m2"]).succeeded();
+}
+
+/// What a node says of one number.
+fn metric(node: &Member, name: &str) -> f64 {
+    let (_, told) = node.get("/metrics");
+    let line = told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name}: {told}")).parse().unwrap()
 }
 
 #[test]

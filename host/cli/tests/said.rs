@@ -287,3 +287,57 @@ fn a_long_error_is_short_in_the_list_and_whole_where_one_is_shown() {
     assert!(row.contains('…') && row.chars().count() < 180, "{row}");
     assert!(node.admin(&["transaction", "list", "--json"]).succeeded().stdout.contains(&error().unwrap()));
 }
+
+#[test]
+fn tables_of_a_fence_are_printed_as_a_database_takes_them() {
+    for (database, takes) in [("postgres", "timestamptz"), ("mysql", "InnoDB"), ("mariadb", "InnoDB")] {
+        let ran = Ran::of(&vouch().args(["sql", "fence-table", "--database", database]).output().unwrap()).succeeded();
+        assert!(ran.stdout.contains("create table vouch_fence") && ran.stdout.contains(takes), "{ran:?}");
+    }
+    let print = |more: &[&str]| {
+        let mut command = vouch();
+        command.args(["sql", "fence-table", "--database", "sqlite"]).args(more);
+        Ran::of(&command.output().unwrap()).succeeded().stdout
+    };
+    for (more, is_final) in [(&[][..], true), (&["--without-trigger"], false)] {
+        let shop = rusqlite::Connection::open_in_memory().unwrap();
+        shop.execute_batch(&print(more)).unwrap();
+        shop.execute("insert into vouch_fence (fence_key, outcome) values ('m1', 'rolled_back')", []).unwrap();
+        let changed = shop.execute("update vouch_fence set outcome = 'committed'", []);
+        assert_eq!(changed.is_err(), is_final, "{changed:?}");
+    }
+}
+
+#[test]
+fn a_secret_comes_from_a_file_is_listed_without_its_value_and_stays_while_it_is_named() {
+    let node = Node::start(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("value");
+    std::fs::write(&file, "Bearer s3cr3t-value\n").unwrap();
+    let set = ["secret", "set", "orders-api", "--file", file.to_str().unwrap()];
+    assert!(node.admin(&set).succeeded().stdout.contains("secret orders-api set"));
+    assert!(node.admin(&set).succeeded().stdout.contains("replaced"));
+    let piped = node.admin(&["secret", "set", "empty"]).failed_with(2);
+    assert!(piped.stderr.contains("the value is empty"), "{piped:?}");
+
+    node.admin(&["topic", "create", "orders", "--type", "transaction"]).succeeded();
+    node.admin(&["plugin", "push", "check:1.0", COMPONENT]).succeeded();
+    let bind = ["binding", "set", "orders", "--plugin", "check:1.0", "--topic", "orders"];
+    let config = ["--config", "url=http://127.0.0.1:9/{key}", "--config", "commit=200"];
+    let bind = [&bind[..], &config, &["--allow-http", "http://127.0.0.1:9"]].concat();
+    let missing = node.admin(&[&bind[..], &["--config-secret", "authorization=orders-apo"]].concat()).failed_with(1);
+    assert!(missing.stderr.contains("vouch secret set orders-apo"), "{missing:?}");
+    node.admin(&[&bind[..], &["--config-secret", "authorization=orders-api"]].concat()).succeeded();
+    let list = node.admin(&["secret", "list"]).succeeded().stdout;
+    let line = list.lines().find(|line| line.starts_with("orders-api ")).unwrap();
+    assert!(line.contains(" orders ") && line.ends_with("yes"), "{list}");
+    let shown = node.admin(&["binding", "show", "orders", "--json"]).succeeded().json();
+    assert_eq!(shown["config"]["authorization"], json!({"secret": "orders-api"}));
+    let used = node.admin(&["secret", "delete", "orders-api"]).failed_with(1);
+    assert!(used.stderr.contains("orders"), "{used:?}");
+    let rotated = node.admin(&["secret", "rotate-key"]).succeeded().stdout;
+    assert!(rotated.contains("1 secrets were sealed with it, 1 keys of before are kept"), "{rotated}");
+    node.admin(&["binding", "delete", "orders"]).succeeded();
+    node.admin(&["secret", "delete", "orders-api"]).succeeded();
+    assert!(!list.contains("s3cr3t") && !node.admin(&["secret", "list"]).succeeded().stdout.contains("orders-api"));
+}

@@ -11,7 +11,7 @@ use support::{Node, Ran, run, vouch};
 
 /// A value of each setting that is not its default, as the file has it. The two of TLS are set together or not at all, and
 /// are read with the others by the tests of signals.
-const VALUES: [(&str, &str); 27] = [
+const VALUES: [(&str, &str); 28] = [
     ("data_dir", "'/tmp/vouch-settings-none'"),
     ("grpc_addr", "'127.0.0.1:0'"),
     ("http_addr", "'[::1]:0'"),
@@ -37,6 +37,7 @@ const VALUES: [(&str, &str); 27] = [
     ("plugin_threads", "1"),
     ("plugin_concurrency", "8"),
     ("sqlite_dirs", "'/var/lib/shop'"),
+    ("secret_key_file", "'/etc/vouch/secrets.key'"),
     ("log_format", "'json'"),
     ("log_level", "'debug'"),
 ];

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use vouch_commitlog::{DEFAULT_SYNCS_IN_FLIGHT, DEFAULT_ZERO_AHEAD};
 use vouch_plugin::{CompilerProgram, DEFAULT_GUEST_THREADS, DEFAULT_NODE_CONCURRENCY};
+use vouch_secrets::KEY_FILE;
 use vouch_storage::{OnDamage, StorageConfig};
 
 use crate::peers::{JoinSettings, PeerSettings};
@@ -51,9 +52,16 @@ pub struct NodeConfig {
     pub plugin_compiler: CompilerProgram,
     /// SQLite files that bindings grant lie below one of these.
     pub sqlite_dirs: Vec<PathBuf>,
+    /// File with the keys of secrets. `None`: [`vouch_secrets::KEY_FILE`] in the data folder.
+    pub secret_key_file: Option<PathBuf>,
 }
 
 impl NodeConfig {
+    /// Where the keys of secrets are.
+    pub(crate) fn secret_keys(&self) -> PathBuf {
+        self.secret_key_file.clone().unwrap_or_else(|| self.data_dir.join(KEY_FILE))
+    }
+
     /// What of it is for the shard's files.
     pub(crate) fn storage(&self) -> StorageConfig {
         StorageConfig {
@@ -90,6 +98,7 @@ impl NodeConfig {
             plugin_concurrency: DEFAULT_NODE_CONCURRENCY,
             plugin_compiler: CompilerProgram::InProcess,
             sqlite_dirs: Vec::new(),
+            secret_key_file: None,
         }
     }
 }

@@ -19,6 +19,7 @@ mod retention;
 mod routes;
 mod running;
 mod search;
+mod secrets;
 mod served;
 mod served_shard;
 mod sessions;
@@ -41,7 +42,7 @@ pub use api::{
     TopicInfo, TransactionMark, TransactionQuery, TransactionState, TransactionView, Written,
 };
 pub use cluster::{ClusterView, NodeRole, NodeStanding, Nodes, OwnLog, majority_of};
-pub use components::{Components, UploadError, limits_in_force};
+pub use components::{CleanedFence, Components, FenceCleaning, UploadError, limits_in_force};
 pub use config::NodeConfig;
 pub use damage::{Damage, DamagedStretch, LogDamage, LostContent, LostMessages};
 pub use forwarding::{CallContext, HttpAnswering, HttpCall, HttpCallAnswer, ServeHttp};
@@ -51,6 +52,7 @@ pub use node::{Node, NodeIdentity};
 pub use peers::{ClusterToken, JoinSettings, PeerSettings, TokenFault};
 pub use retention::RetentionReport;
 pub use search::Search;
+pub use secrets::{KeyRotation, SecretView, Secrets};
 pub use sessions::{CheckCommand, Question, TelemetryStream};
 pub use sessions::{
     Client, DEAD_AFTER, Declaration, NoRoom, SESSION_LIMIT, SESSIONS_MAX, SETTINGS_ONLY_LIMIT, SessionRole, Sessions,
@@ -64,9 +66,11 @@ pub use vouch_cluster::{ADDRESS_MAX, NodeId};
 pub use vouch_commitlog::{DURATION_BOUNDS, DurationCounts, Durations};
 pub use vouch_leader::{OTHER, SERIES_MAX, Series};
 pub use vouch_plugin::{CompilerProgram, MAX_GUEST_THREADS, MAX_NODE_CONCURRENCY, compiler_process, mask_document};
+pub use vouch_plugin::{Dialect, fence_tables};
+pub use vouch_secrets::{KEY_FILE, SECRET_VALUE_MAX, SecretValue, UnfitValue};
 pub use vouch_shard::clock::{SystemTimeSource, TimeSource};
 pub use vouch_storage::{
     BackupError, DEFAULT_SEGMENT_SIZE, DiskUse, LookupReport, OnDamage, ScrubReport, StartError, StartProgress,
     StartStep, backup,
 };
-pub use vouch_transport::{CertificateAuthority, CertificatesError, NodeCertificate, PeerSecurity};
+pub use vouch_transport::{CertificateAuthority, CertificatesError, NodeCertificate, PeerSecurity, RereadSecurity};

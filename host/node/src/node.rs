@@ -12,6 +12,7 @@ use crate::messages::Messages;
 use crate::metrics::Metrics;
 use crate::running::RunningNode;
 use crate::search::Search;
+use crate::secrets::Secrets;
 use crate::sessions::Sessions;
 use crate::settings::Settings;
 use crate::status::Status;
@@ -32,6 +33,8 @@ pub struct Node {
     pub settings: Arc<Settings>,
     /// Plugins, their components, and bindings.
     pub components: Arc<Components>,
+    /// Values that bindings name, and nobody is shown.
+    pub secrets: Arc<Secrets>,
     /// Finds messages.
     pub search: Arc<Search>,
     /// What of the log is damaged.

@@ -12,7 +12,7 @@ use crate::{
     call::{self, CallSetup},
     code::PluginCode,
     core::EngineCore,
-    databases::{self, OpenDatabases},
+    databases::{self, FenceTable, OpenDatabases},
     error::BindError,
     grants::HttpGrant,
     http::HttpGate,
@@ -21,7 +21,7 @@ use crate::{
     outcome::{Checked, NoAnswer, Pending},
     places::{Membership, Name, NodePlace},
     quantity::ByteSize,
-    secrets::Secrets,
+    secrets::BindingSecrets,
     spec::BindingSpec,
 };
 
@@ -40,7 +40,7 @@ struct Bound {
     databases: OpenDatabases,
     config: Arc<BTreeMap<String, String>>,
     /// What of the config is in nothing that the component says.
-    secrets: Arc<Secrets>,
+    secrets: Arc<BindingSecrets>,
     body: bool,
     places: Arc<Semaphore>,
     log: Arc<LogRing>,
@@ -62,22 +62,27 @@ struct Places {
 
 impl Binding {
     /// Of a spec that was validated against this code. From now on places of the node are kept for it, until the last
-    /// clone goes.
+    /// clone goes. It goes on with the log of the one `before` it, if that was the same with other values of its secrets.
     ///
     /// # Errors
     /// A database that it grants cannot be used so.
-    pub(crate) fn new(engine: Arc<EngineCore>, code: Arc<PluginCode>, spec: BindingSpec) -> Result<Self, BindError> {
-        let BindingSpec { name, grants, limits, config, body, passwords } = spec;
+    pub(crate) fn new(
+        engine: Arc<EngineCore>,
+        code: Arc<PluginCode>,
+        spec: BindingSpec,
+        before: Option<&Self>,
+    ) -> Result<Self, BindError> {
+        let BindingSpec { name, grants, limits, config, body, passwords, hidden } = spec;
         let databases = databases::open(&grants.sql, &passwords, &limits, &engine.databases)
             .map_err(|(name, why)| BindError::Database { name, why })?;
         let name = Name::from(name);
         Ok(Self(Arc::new(Bound {
             _membership: engine.places.join(&name, limits.deadline),
-            log: LogRing::new(&name, &code.digest),
+            log: before.map_or_else(|| LogRing::new(&name, &code.digest), |before| Arc::clone(&before.0.log)),
             places: Arc::new(Semaphore::new(limits.concurrency)),
             grants: grants.http.into(),
             databases,
-            secrets: Arc::new(Secrets::of(&config)),
+            secrets: Arc::new(BindingSecrets::of(&config, &hidden)),
             config: Arc::new(config),
             engine,
             code,
@@ -95,6 +100,12 @@ impl Binding {
     /// The digest of its component.
     pub fn digest(&self) -> &str {
         &self.0.code.digest
+    }
+
+    /// The databases that it grants with a fence table, by their names.
+    pub fn fences(&self) -> impl Iterator<Item = (&str, FenceTable)> {
+        let fences = self.0.databases.iter().filter(|(_, granted)| granted.fence);
+        fences.map(|(name, granted)| (name.as_str(), FenceTable(granted.database.clone())))
     }
 
     /// The limits in force.

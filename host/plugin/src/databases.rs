@@ -1,14 +1,54 @@
 //! The databases of a binding's grants: how they are written, and what is opened.
 
-use std::{collections::BTreeMap, num::NonZeroU16, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    num::NonZeroU16,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use serde::{Deserialize, Serialize};
-use vouch_sql::{Database, DatabasePassword, DatabaseUrl, SqlCall, SqlGrant, SqlLimits, SqlSurroundings, TlsUse};
+use vouch_sql::{
+    Database, DatabasePassword, DatabaseUrl, SqlCall, SqlError, SqlGrant, SqlLimits, SqlSurroundings, TlsUse,
+};
 
 use crate::limits::Limits;
 
 /// Databases by the names that the binding gives them.
-pub(crate) type OpenDatabases = Arc<BTreeMap<String, Database>>;
+pub(crate) type OpenDatabases = Arc<BTreeMap<String, OpenDatabase>>;
+
+/// One of them.
+pub(crate) struct OpenDatabase {
+    pub(crate) database: Database,
+    /// It has a fence table.
+    pub(crate) fence: bool,
+}
+
+/// The fence table of a database, for its upkeep.
+pub struct FenceTable(pub(crate) Database);
+
+impl FenceTable {
+    /// Deletes all rows that were noted before this time, as the database's clock says it, a thousand in each database transaction,
+    /// until none is left or the time is over. `dry`: counts them and deletes none. Returns how many, and whether that were all.
+    ///
+    /// # Errors
+    /// What the database says; rows that were deleted before are gone.
+    pub async fn clean(&self, noted_before: SystemTime, within: Duration, dry: bool) -> Result<(u64, bool), SqlError> {
+        let (until, mut cleaned) = (Instant::now() + within, 0);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok((cleaned, false));
+            }
+            let call = if dry { SqlCall::dry_within(left) } else { SqlCall::within(left) };
+            let more = self.0.clean_fence(noted_before, call).await?;
+            cleaned += more;
+            if dry || more == 0 {
+                return Ok((cleaned, true));
+            }
+        }
+    }
+}
 
 /// One database of a binding's `grants`:
 /// `{"url": "postgres://vouch@db/orders", "write": false, "fence": "vouch_fence", "once": "vouch_once", "pool": 4}`.
@@ -113,7 +153,7 @@ pub(crate) fn open(
         let grant = written.read(limits).map_err(refused)?;
         let password = passwords.get(name).cloned().unwrap_or_default();
         let database = Database::open(&grant, password, surroundings).map_err(|error| refused(error.to_string()))?;
-        open.insert(name.clone(), database);
+        open.insert(name.clone(), OpenDatabase { database, fence: grant.fence.is_some() });
     }
     Ok(Arc::new(open))
 }
@@ -126,9 +166,9 @@ pub(crate) struct SqlReach {
 
 impl SqlReach {
     /// For a call that has this much time: a little less, so that the guest can still say what went wrong.
-    pub(crate) fn within(databases: OpenDatabases, time: std::time::Duration) -> Self {
+    pub(crate) fn within(databases: OpenDatabases, time: Duration) -> Self {
         /// What a guest needs for its last words, at most.
-        const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(100);
+        const LAST_WORDS: Duration = Duration::from_millis(100);
         Self { databases, call: SqlCall::within(time - LAST_WORDS.min(time / 10)) }
     }
 }

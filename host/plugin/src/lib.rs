@@ -48,7 +48,7 @@ pub use config::{
     CompilerProgram, DEFAULT_GUEST_THREADS, DEFAULT_NODE_CONCURRENCY, EngineConfig, MAX_GUEST_THREADS,
     MAX_NODE_CONCURRENCY, Program,
 };
-pub use databases::DatabaseGrant;
+pub use databases::{DatabaseGrant, FenceTable};
 pub use declared::{Case, DeclaredConfig, Setting, SettingType};
 pub use engine::Engine;
 pub use error::{BindError, EngineError, InspectError, LoadError};
@@ -59,6 +59,7 @@ pub use log::{LogLine, LogSource};
 pub use outcome::{Checked, Message, NoAnswer, Pending, Verdict};
 pub use plugin::Plugin;
 pub use quantity::{ByteSize, QuantityError};
-pub use secrets::{MASK, is_secret_name, mask_document, mask_urls, masked_member};
+pub use secrets::{HiddenValues, MASK, is_secret_name, mask_document, mask_urls, masked_member, named_secret};
 pub use spec::BindingSpec;
 pub use upload::{UploadRefused, UploadVerdict, World};
+pub use vouch_sql::{DatabasePassword, Dialect, SqlError, fence_tables};

@@ -8,7 +8,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{bindings::host::Level, error_text::cut, secrets::Secrets};
+use crate::{bindings::host::Level, error_text::cut, secrets::BindingSecrets};
 
 /// Most bytes kept of one line.
 pub(crate) const MAX_LINE: usize = 4096;
@@ -120,7 +120,7 @@ pub(crate) struct CallLog(Arc<Call>);
 /// Who speaks, and how much was said so far.
 struct Call {
     ring: Arc<LogRing>,
-    secrets: Arc<Secrets>,
+    secrets: Arc<BindingSecrets>,
     transaction_id: String,
     counts: Mutex<Counts>,
 }
@@ -134,7 +134,7 @@ struct Counts {
 
 impl CallLog {
     /// The voice of a call about this transaction. All that goes through it is cleaned of these secrets.
-    pub(crate) fn new(ring: Arc<LogRing>, secrets: Arc<Secrets>, transaction_id: String) -> Self {
+    pub(crate) fn new(ring: Arc<LogRing>, secrets: Arc<BindingSecrets>, transaction_id: String) -> Self {
         Self(Arc::new(Call { ring, secrets, transaction_id, counts: Mutex::default() }))
     }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     binding::Binding, code::PluginCode, compile::CompiledFrom, core::EngineCore, databases::DatabaseGrant,
-    error::BindError, grants::Grants, spec::BindingSpec, upload::World,
+    error::BindError, grants::Grants, secrets::BindingSecrets, spec::BindingSpec, upload::World,
 };
 
 /// A component ready to be bound. Cheap to clone; plugins of the same digest share their code.
@@ -35,14 +35,19 @@ impl Plugin {
         self.code.from
     }
 
-    /// Whether the component can work with a config and with what it is granted, as far as it says what it reads. To be asked
-    /// when a binding is set: one that stands is asked whatever its component has come to say since.
+    /// Whether the component can work with the config of a binding and with what it is granted, as far as it says what it reads.
+    /// To be asked when a binding is set: one that stands is asked whatever its component has come to say since. The text of a
+    /// refusal has no value of a secret in it, whatever the component says of such a value.
     ///
     /// # Errors
     /// [`BindError::Config`].
-    pub fn check_config(&self, config: &BTreeMap<String, String>, grants: &Grants) -> Result<(), BindError> {
+    pub fn check_config(&self, spec: &BindingSpec) -> Result<(), BindError> {
+        let BindingSpec { config, grants, hidden, .. } = spec;
         let declared = self.code.declared.as_ref();
-        declared.map_or(Ok(()), |declared| declared.check(config, &grants.http)).map_err(BindError::Config)
+        declared.map_or(Ok(()), |declared| declared.check(config, &grants.http)).map_err(|mut why| {
+            BindingSecrets::of(&BTreeMap::new(), hidden).hide(&mut why);
+            BindError::Config(why)
+        })
     }
 
     /// Joins it with a binding. Takes microseconds and runs nothing.
@@ -51,7 +56,17 @@ impl Plugin {
     /// [`BindError`]: what in the binding is out of bounds.
     pub fn bind(&self, spec: BindingSpec) -> Result<Binding, BindError> {
         self.validate(&spec)?;
-        Binding::new(Arc::clone(&self.engine), Arc::clone(&self.code), spec)
+        Binding::new(Arc::clone(&self.engine), Arc::clone(&self.code), spec, None)
+    }
+
+    /// The same in the place of a binding that was made of the same document, when the secrets that it names had other values: what
+    /// its component said stays in its log, which goes on.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub fn bind_again(&self, spec: BindingSpec, before: &Binding) -> Result<Binding, BindError> {
+        self.validate(&spec)?;
+        Binding::new(Arc::clone(&self.engine), Arc::clone(&self.code), spec, Some(before))
     }
 
     /// Whether a binding can be what its spec says. All of it is checked before anything is stored or started.

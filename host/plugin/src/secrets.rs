@@ -3,7 +3,7 @@
 //! What is a secret is told by names: a member of a binding, a parameter of a URL, an entry of a connection string whose name
 //! has one of [`WORDS`] in it; and the user and password in a URL. The component itself gets the true value.
 
-use std::{borrow::Cow, collections::BTreeMap, ops::Range};
+use std::{borrow::Cow, collections::BTreeMap, fmt, ops::Range};
 
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
@@ -165,7 +165,13 @@ fn mask_value(value: &mut Value, levels: Option<usize>) {
 
 /// Whether it only names where a secret is to be found, which is none itself.
 fn is_reference(value: &Value) -> bool {
-    value.as_object().is_some_and(|members| members.len() == 1 && members.get("secret").is_some_and(Value::is_string))
+    named_secret(value).is_some()
+}
+
+/// The name in `{"secret": "orders-db"}`; `None` for anything else.
+pub fn named_secret(value: &Value) -> Option<&str> {
+    let members = value.as_object().filter(|members| members.len() == 1)?;
+    members.get("secret")?.as_str()
 }
 
 /// A text without what is secret in the URLs and connection strings of it.
@@ -388,14 +394,37 @@ fn login(text: &str) -> Option<Range<usize>> {
     (!password.is_empty()).then_some(begin..at)
 }
 
+/// Values that nothing shows which a component or a database says. They show themselves to nobody.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct HiddenValues(Vec<String>);
+
+impl FromIterator<String> for HiddenValues {
+    fn from_iter<I: IntoIterator<Item = String>>(values: I) -> Self {
+        Self(values.into_iter().filter(|value| !value.trim().is_empty()).collect())
+    }
+}
+
+impl fmt::Debug for HiddenValues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
 /// The secrets of one binding, to be taken out of what its component says.
 #[derive(Debug, Default)]
-pub(crate) struct Secrets(Vec<String>);
+pub(crate) struct BindingSecrets(Vec<String>);
 
-impl Secrets {
-    /// Those in a binding's config.
-    pub(crate) fn of(config: &BTreeMap<String, String>) -> Self {
+impl BindingSecrets {
+    /// Those in a binding's config, and the values of those that it names.
+    pub(crate) fn of(config: &BTreeMap<String, String>, hidden: &HiddenValues) -> Self {
         let mut found = Self::default();
+        for value in &hidden.0 {
+            found.add(value);
+            found.add(value.trim());
+            // Of a password in a URL, and of lines of a file, each part says something.
+            found_in(value).into_iter().for_each(|span| found.add(&value[span]));
+            value.lines().filter(|line| line.trim().len() >= LIKE_A_KEY).for_each(|line| found.add(line.trim()));
+        }
         for (name, value) in config {
             // A status or an order number under `code` or `key` is a word that log lines are full of.
             if has_secret_word(name) || is_secret_name(name) && value.len() >= LIKE_A_KEY {

@@ -245,8 +245,33 @@ fn connection_strings_are_shown_without_their_secrets() {
 fn hidden(config: &[(&str, &str)], text: &str) -> String {
     let config = config.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let mut text = text.to_owned();
-    Secrets::of(&config).hide(&mut text);
+    BindingSecrets::of(&config, &HiddenValues::default()).hide(&mut text);
     text
+}
+
+#[test]
+fn values_of_secrets_that_a_binding_names_are_in_nothing_that_is_told_whatever_they_are_called() {
+    let values: HiddenValues =
+        ["pa55\n", "{\"user\": \"x\"}\nsecond-line-of-it", " "].map(str::to_owned).into_iter().collect();
+    assert_eq!(format!("{values:?}"), "***");
+    let secrets = BindingSecrets::of(&BTreeMap::from([("region".to_owned(), "eu".to_owned())]), &values);
+    let hidden = |text: &str| {
+        let mut text = text.to_owned();
+        secrets.hide(&mut text);
+        text
+    };
+    assert_eq!(hidden("eu: pa55 xpa55x"), "eu: *** x***x");
+    assert_eq!(hidden("has second-line-of-it"), "has ***");
+    assert_eq!(hidden(r#"Some("pa55\n") "#), r#"Some("***") "#);
+    assert_eq!(hidden("a b c"), "a b c", "what is nothing but blanks hides none");
+}
+
+#[test]
+fn a_secret_is_named_by_an_object_with_nothing_else_in_it() {
+    assert_eq!(named_secret(&json!({"secret": "orders-db"})), Some("orders-db"));
+    for other in [json!({"secret": 1}), json!({"secret": "x", "y": 1}), json!("secret"), json!({})] {
+        assert_eq!(named_secret(&other), None, "{other}");
+    }
 }
 
 #[test]

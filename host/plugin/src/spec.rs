@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use vouch_sql::DatabasePassword;
 
-use crate::{grants::Grants, limits::Limits};
+use crate::{grants::Grants, limits::Limits, secrets::HiddenValues};
 
 /// What one binding adds to a component. `grants`, `limits`, `config` and `body` read as in a binding's JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub struct BindingSpec {
     /// Passwords of the databases in its grants, by their names there; not part of what is written.
     #[serde(skip)]
     pub passwords: BTreeMap<String, DatabasePassword>,
+    /// Values of the secrets that it names, wherever they are used; not part of what is written.
+    #[serde(skip)]
+    pub hidden: HiddenValues,
 }
 
 const fn with_body() -> bool {
@@ -53,6 +56,7 @@ impl BindingSpec {
             config: BTreeMap::new(),
             body: true,
             passwords: BTreeMap::new(),
+            hidden: HiddenValues::default(),
         }
     }
 }

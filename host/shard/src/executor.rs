@@ -60,6 +60,7 @@ impl Executor {
         let ShardLinks { inbox, signals, members, peers } = links;
         let ShardBeginning { log, applied, tail, reserve, replica, closed } = Log::of(output, &inbox)?;
         signals.belong(&state);
+        signals.secrets_are(&state);
         if let Some(why) = &closed {
             signals.close(why.clone());
         }
@@ -173,6 +174,7 @@ impl Executor {
                 }
                 Command::DirectoryChanged => self.signals.directory_changed(),
                 Command::MembersChanged => self.signals.belong(self.core.state()),
+                Command::SecretsChanged => self.signals.secrets_are(self.core.state()),
                 Command::ChecksChanged => self.signals.checks_changed.notify_one(),
                 Command::FollowClock(time) => self.signals.clock.follow(time),
                 Command::Close(why) => self.signals.close(why),

@@ -1,5 +1,6 @@
 //! What a shard says to whoever watches: the executor imports nobody, others look here.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -31,6 +32,7 @@ pub struct Signals {
     directory: AtomicU64,
     belongs: watch::Sender<WhoBelongs>,
     leader: watch::Sender<Option<NodeId>>,
+    secret_keys: watch::Sender<BTreeSet<[u8; 8]>>,
     refused_in_memory: AtomicU64,
     scans: AtomicU64,
     closed: OnceLock<NothingStored>,
@@ -46,6 +48,7 @@ impl Signals {
             directory: AtomicU64::new(0),
             belongs: watch::Sender::default(),
             leader: watch::Sender::default(),
+            secret_keys: watch::Sender::default(),
             refused_in_memory: AtomicU64::new(0),
             scans: AtomicU64::new(0),
             closed: OnceLock::new(),
@@ -73,6 +76,11 @@ impl Signals {
         self.leader.subscribe()
     }
 
+    /// The keys that secrets are sealed with, by their ids, now and whenever these change.
+    pub fn secret_keys(&self) -> watch::Receiver<BTreeSet<[u8; 8]>> {
+        self.secret_keys.subscribe()
+    }
+
     /// Messages that were acknowledged in memory and then not stored: their topic was deleted meanwhile, for one.
     pub fn refused_in_memory(&self) -> u64 {
         self.refused_in_memory.load(Ordering::Relaxed)
@@ -95,6 +103,11 @@ impl Signals {
     pub(crate) fn belong(&self, state: &State) {
         let (members, nodes) = (state.members().clone(), state.nodes().clone());
         self.belongs.send_replace(WhoBelongs { members, nodes });
+    }
+
+    pub(crate) fn secrets_are(&self, state: &State) {
+        let keys: BTreeSet<_> = state.secrets().iter().map(|(_, secret)| secret.key_id).collect();
+        self.secret_keys.send_if_modified(|known| std::mem::replace(known, keys.clone()) != keys);
     }
 
     pub(crate) fn leads(&self, leader: Option<NodeId>) {

@@ -57,5 +57,5 @@ pub use name::CertificateName;
 pub use peers::PeerTable;
 pub use sentence::SENTENCE_MAX_BYTES;
 pub use settings::{TransportBounds, TransportTiming};
-pub use tls::{PeerSecurity, SecurityError};
+pub use tls::{PeerSecurity, RereadSecurity, SecurityError};
 pub use transport::{Transport, TransportConfig};

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,7 @@ use crate::listener::{AdmissionGate, Host, PeerHandlers, PeerListener, ServingRo
 use crate::peers::PeerTable;
 use crate::settings::{TransportBounds, TransportTiming};
 use crate::share::Share;
-use crate::tls::{PeerSecurity, SecurityError, SecurityState};
+use crate::tls::{PeerSecurity, RereadSecurity, SecurityError, SecurityState};
 
 /// What a transport is made of.
 pub struct TransportConfig {
@@ -111,12 +112,16 @@ impl Transport {
         Ok(())
     }
 
-    /// Reads the files for TLS anew, for connections that begin from now on.
-    ///
-    /// # Errors
-    /// They cannot be used; those that were read before stay in use.
-    pub fn reload_security(&self) -> Result<(), SecurityError> {
-        self.0.host.security.reload()
+    /// Uses files for TLS that were read anew ([`PeerSecurity::read`]) for connections that begin from now on. Whether they say
+    /// something else than those before; with TLS or without stays as it is.
+    pub fn take_over_security(&self, read: RereadSecurity) -> bool {
+        self.0.host.security.take_over(read)
+    }
+
+    /// Until when others believe the certificate that this node shows; `None` without TLS.
+    #[must_use]
+    pub fn certificate_until(&self) -> Option<SystemTime> {
+        self.0.host.security.until()
     }
 
     /// The link for datagrams to a node for a shard. Whoever asks for it again gets the same one.

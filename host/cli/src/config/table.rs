@@ -110,14 +110,15 @@ settings! {
     /// --peer-ca are needed.
     peer_insecure -> bool = YesOrNo, default Value(no), start;
 
-    /// PEM file with the certificate that this node shows to the others; vouch cluster certificates makes it.
-    peer_certificate -> Option<PathBuf> = OrNone(FilePath), default Nothing(""), start;
+    /// PEM file with the certificate that this node shows to the others; vouch cluster certificates makes it. SIGHUP reads it anew,
+    /// for connections that begin then.
+    peer_certificate -> Option<PathBuf> = OrNone(FilePath), default Nothing(""), sighup;
 
     /// PEM file with its private key.
-    peer_key -> Option<PathBuf> = OrNone(FilePath), default Nothing(""), start;
+    peer_key -> Option<PathBuf> = OrNone(FilePath), default Nothing(""), sighup;
 
     /// PEM file with the certificate of the authority that issued those of all nodes.
-    peer_ca -> Option<PathBuf> = OrNone(FilePath), default Nothing(""), start;
+    peer_ca -> Option<PathBuf> = OrNone(FilePath), default Nothing(""), sighup;
 
     /// Peer address of any node of a cluster that this one joins, with an empty data folder and --token-file; a node that has
     /// joined needs neither any more.
@@ -193,6 +194,10 @@ settings! {
     /// Folders below which SQLite files may lie that bindings grant to components, separated by commas; none: no such file is
     /// granted. Not for a node that is one of several.
     sqlite_dirs -> Vec<PathBuf> = FolderList, default Nothing(""), start;
+
+    /// File with the keys that open secrets, for its owner alone (mode 0600); made with the first secret. It is in no backup: keep a
+    /// copy of it elsewhere.
+    secret_key_file -> Option<PathBuf> = OrNone(FilePath), default Nothing("secrets.key in the data folder"), start;
 
     /// How log lines are written: text or json.
     log_format -> LogFormat = LOG_FORMAT, default Value(|| LOG_FORMAT.word(LogFormat::Text)), start;

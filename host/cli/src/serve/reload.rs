@@ -3,10 +3,13 @@
 //! All of it is taken over, or nothing is: everything is read and checked first, on a thread of its own, and only then
 //! exchanged. A node that was told to reload and could not goes on as before, and says in its log what to mend.
 
+use std::sync::Arc;
+
 use anyhow::Context;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing_subscriber::EnvFilter;
 use vouch_gateway::{Gateway, Reloaded, Rereading};
+use vouch_node::{Nodes, RereadSecurity};
 
 use super::logging::NodeLog;
 use super::settings::ServeSettings;
@@ -28,6 +31,8 @@ pub(super) struct SettingsOrigin {
 pub(super) struct Reloading {
     origin: SettingsOrigin,
     log: NodeLog,
+    /// Those to which a certificate is shown, when the node serves.
+    nodes: Option<Arc<Nodes>>,
     /// As it holds now.
     log_level: Option<String>,
     /// Reads on a thread of its own: where a file lies in a network that is gone, this takes for ever.
@@ -40,7 +45,12 @@ impl Reloading {
     /// Nothing is being read yet.
     pub(super) fn new(origin: SettingsOrigin, log: NodeLog) -> anyhow::Result<Self> {
         let log_level = origin.started.log_level()?;
-        Ok(Self { origin, log, log_level, reading: None, again: false })
+        Ok(Self { origin, log, nodes: None, log_level, reading: None, again: false })
+    }
+
+    /// The node serves: what it shows to others is read anew, too.
+    pub(super) fn of_node(&mut self, nodes: Arc<Nodes>) {
+        self.nodes = Some(nodes);
     }
 
     /// Reloads whenever it is told to, until the node is to stop; says why. Nothing is lost when this is dropped while it
@@ -64,8 +74,8 @@ impl Reloading {
             tracing::info!("SIGHUP: files are still being read for the one before; when that ends they are read again");
             return;
         }
-        let (origin, rereading) = (self.origin.clone(), gateway.rereading());
-        self.reading = Some(spawn_blocking(move || origin.read(&rereading)));
+        let (origin, rereading, nodes) = (self.origin.clone(), gateway.rereading(), self.nodes.clone());
+        self.reading = Some(spawn_blocking(move || origin.read(&rereading, nodes.as_deref())));
     }
 
     /// Either all of it holds from now on, or nothing; one line of the log says which.
@@ -94,7 +104,13 @@ impl Reloading {
         let Reloaded { certificate, door } = gateway.take_over(read.edges);
         let level = self.log_level != read.log_level;
         self.log_level = read.log_level;
-        let all = [(certificate, "certificate"), (door, "HTTP token or names"), (level, "log level")];
+        let peers = self.nodes.as_ref().zip(read.peers).is_some_and(|(nodes, read)| nodes.take_over_certificates(read));
+        let all = [
+            (certificate, "certificate"),
+            (peers, "certificate for other nodes"),
+            (door, "HTTP token or names"),
+            (level, "log level"),
+        ];
         let now = names(all.into_iter().filter_map(|(changed, name)| changed.then_some(name)));
         Ok(Changed { now, with_the_next_start: read.with_the_next_start })
     }
@@ -113,20 +129,23 @@ impl SettingsOrigin {
     ///
     /// # Errors
     /// What a start would refuse; or there is something that can be read once only.
-    fn read(&self, rereading: &Rereading) -> anyhow::Result<Reread> {
+    fn read(&self, rereading: &Rereading, nodes: Option<&Nodes>) -> anyhow::Result<Reread> {
         let resolved = self.args.resolve()?;
-        let ServeSettings { gateway, log_filter, .. } =
+        let ServeSettings { gateway, log_filter, node, .. } =
             ServeSettings::reread(&resolved, &self.started, self.descriptors)?;
         let edges = rereading.read(&gateway)?;
+        let peers = nodes.map_or(Ok(None), |nodes| nodes.reread_certificates(node.peers.as_ref()));
+        let peers = peers.map_err(|why| anyhow::anyhow!("the certificate for other nodes: {why}"))?;
         let others = resolved.differing(&self.started).filter(|setting| !setting.reloads);
         let (log_level, with_the_next_start) = (resolved.log_level()?, names(others.map(|setting| setting.name)));
-        Ok(Reread { edges, log_filter, log_level, with_the_next_start })
+        Ok(Reread { edges, peers, log_filter, log_level, with_the_next_start })
     }
 }
 
 /// Everything that was read, and is right.
 struct Reread {
     edges: vouch_gateway::Reread,
+    peers: Option<RereadSecurity>,
     log_filter: EnvFilter,
     log_level: Option<String>,
     with_the_next_start: String,
@@ -154,8 +173,8 @@ mod tests {
         let reloads: Vec<&str> =
             SETTINGS.iter().filter(|setting| setting.reloads).map(|setting| setting.name).collect();
         let doors = ["http_token", "http_token_file", "http_hosts", "insecure_http", "insecure_grpc", "insecure"];
-        let others = ["tls_certificate", "tls_key", "log_level"];
-        assert_eq!(reloads, [&doors[..], &others].concat());
+        let tls = ["tls_certificate", "tls_key", "peer_certificate", "peer_key", "peer_ca"];
+        assert_eq!(reloads, [&doors[..], &tls, &["log_level"]].concat());
     }
 
     #[test]

@@ -77,6 +77,7 @@ impl ServeSettings {
             auto_create_topics: resolved.auto_create_topics()?,
             plugin_threads: resolved.plugin_threads()?,
             sqlite_dirs: resolved.sqlite_dirs()?,
+            secret_key_file: resolved.secret_key_file()?,
             plugin_concurrency: resolved.plugin_concurrency()?,
             plugin_compiler: CompilerProgram::this_program([COMPILE_COMPONENT]),
         };

@@ -9,17 +9,21 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use vouch_broker::state::BindingEntry;
 use vouch_broker::{NothingStored, Refusal};
+use vouch_node::CleanedFence;
 use vouch_registry::Digest;
 
 use super::App;
 use super::answer::{self, etag, written};
 use super::precondition::Preconditions;
 use super::problem::Problem;
-use super::request::{Params, PathNames, object, take_name};
+use super::request::{self, Params, PathNames, object, take_name};
 
+/// How long rows of fences are kept where nobody says.
+const FENCES_KEPT_FOR: &str = "7d";
 /// Members of an answer that a request may repeat and that mean nothing in it.
 const TOLD_ONLY: [&str; 2] = ["digest", "warnings"];
 
@@ -92,6 +96,45 @@ pub(crate) async fn replace(
     let mut document = shown(&name, &digest, &spec)?;
     document.insert("warnings".to_owned(), warnings.into());
     Ok((written(done.created), etag(done.revision), Json(document)).into_response())
+}
+
+/// How old rows have to be.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FencesToClean {
+    older_than: Option<String>,
+    /// Only how many.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// `POST /v1/bindings/{name}/fence-clean`: rows of its fence tables go that nobody needs any more.
+///
+/// # Errors
+/// It has no fence, or younger rows are asked for than may go.
+pub(crate) async fn clean_fences(
+    State(app): State<Arc<App>>,
+    PathNames(name): PathNames<String>,
+    body: Bytes,
+) -> Result<Json<Value>, Problem> {
+    let FencesToClean { older_than, dry_run } = request::document(object(&body)?)?;
+    let older_than = older_than.as_deref().unwrap_or(FENCES_KEPT_FOR);
+    let older_than = humantime::parse_duration(older_than).map_err(|why| {
+        Refusal::Invalid(format!("older_than is {older_than:?}, which is no length of time ({why}): 7d, for one"))
+    })?;
+    let done = app.node.components.clean_fences(&name, older_than, dry_run).await?;
+    let shown = |cleaned: &CleanedFence| {
+        let CleanedFence { name, rows, more, error } = cleaned;
+        let mut shown = json!({"name": name, "rows": rows, "more": more});
+        if let Some(error) = error {
+            shown["error"] = error.as_str().into();
+        }
+        shown
+    };
+    let databases: Vec<Value> = done.databases.iter().map(shown).collect();
+    Ok(Json(json!({
+        "noted_before": answer::time(done.noted_before.0), "dry_run": dry_run, "databases": databases,
+    })))
 }
 
 /// `DELETE /v1/bindings/{name}`: its open transactions wait for a producer, or for another binding.

@@ -26,6 +26,8 @@ const ANSWER_MAX_BYTES: usize = 48 << 20;
 /// What each node says of itself, or alone can say.
 const OF_THIS_NODE: [&str; 8] =
     ["/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/damage", "/v1/cluster", "/v1/plugins/{name}/logs"];
+/// Writes that hold what goes to no other node as it came: the node seals it, and sees to it that a leader takes that.
+const SEALED_BY_THIS_NODE: [(&str, &str); 2] = [("PUT", "/v1/secrets/{name}"), ("POST", "/v1/secret-key/rotate")];
 /// What a leader knows more of than the log says: which checks are under way, and what came of the last.
 const LEADER_KNOWS_MORE: [&str; 1] = ["/v1/transactions"];
 /// What is said of a connection, and not of a request; and the token, which each node asks for itself.
@@ -50,7 +52,8 @@ pub(super) struct PassedOn;
 pub(super) async fn run(app: &App, (method, path): (&str, &str), parts: Parts, body: Bytes, next: Next) -> Response {
     let cluster = &app.node.cluster;
     let looks = method == "GET";
-    let stays = parts.extensions.get::<PassedOn>().is_some() || looks && OF_THIS_NODE.contains(&path);
+    let stays = looks && OF_THIS_NODE.contains(&path) || SEALED_BY_THIS_NODE.contains(&(method, path));
+    let stays = stays || parts.extensions.get::<PassedOn>().is_some();
     if stays || !cluster.has_others() {
         return next.run(Request::from_parts(parts, body.into())).await;
     }

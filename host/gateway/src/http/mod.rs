@@ -25,6 +25,7 @@ mod request;
 mod resource;
 mod root;
 mod routes;
+mod secrets;
 mod server;
 mod span;
 mod starting;

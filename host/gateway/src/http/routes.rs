@@ -13,6 +13,7 @@ use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tracing::Instrument;
 use vouch_broker::Refusal;
+use vouch_node::SECRET_VALUE_MAX;
 
 use super::App;
 use super::forward::PassedOn;
@@ -21,7 +22,8 @@ use super::problem::Problem;
 use super::request::Params;
 use super::resource::{self, GroupResources, TopicResources};
 use super::{
-    bindings, cluster, damage, forward, groups, logs, members, messages, metrics, plugins, root, span, transactions,
+    bindings, cluster, damage, forward, groups, logs, members, messages, metrics, plugins, root, secrets, span,
+    transactions,
 };
 
 /// Most bytes of a JSON body.
@@ -42,6 +44,8 @@ pub(crate) enum Media {
     MergePatch,
     /// A component.
     Wasm,
+    /// The value of a secret, every byte of it.
+    Secret,
 }
 
 impl Media {
@@ -51,6 +55,7 @@ impl Media {
             Self::Json => "application/json",
             Self::MergePatch => "application/merge-patch+json",
             Self::Wasm => "application/wasm",
+            Self::Secret => "application/octet-stream",
         }
     }
 
@@ -59,6 +64,7 @@ impl Media {
         match self {
             Self::Json | Self::MergePatch => (JSON_MAX_BYTES, JSON_WITHIN),
             Self::Wasm => (COMPONENT_MAX_BYTES, COMPONENT_WITHIN),
+            Self::Secret => (SECRET_VALUE_MAX, JSON_WITHIN),
         }
     }
 }
@@ -147,6 +153,12 @@ pub(crate) static ROUTES: &[HttpRoute] = &[
     reads("/v1/bindings/{name}", &[], || get(bindings::show)),
     puts("/v1/bindings/{name}", Media::Json, || put(bindings::replace)),
     deletes("/v1/bindings/{name}", &[], || delete(bindings::remove)),
+    decides("/v1/bindings/{name}/fence-clean", || post(bindings::clean_fences)),
+    reads("/v1/secrets", PAGE, || get(secrets::list)),
+    reads("/v1/secrets/{name}", &[], || get(secrets::show)),
+    puts("/v1/secrets/{name}", Media::Secret, || put(secrets::replace)),
+    deletes("/v1/secrets/{name}", &[], || delete(secrets::remove)),
+    decides("/v1/secret-key/rotate", || post(secrets::rotate_key)),
     reads("/v1/messages/{topic}", &["key", "since", "limit", "after"], || get(messages::list)),
     reads("/v1/messages/{topic}/{id}", &[], || get(messages::show)),
     reads("/v1/cluster", &[], || get(cluster::show)),
@@ -211,7 +223,7 @@ async fn admit(route: &'static HttpRoute, app: Arc<App>, request: Request, next:
     let _place = match media {
         // Where it came from another node, or from this one, that holds a place for it.
         Media::Wasm if parts.extensions.get::<PassedOn>().is_none() => Some(app.upload_place()?),
-        Media::Wasm | Media::Json | Media::MergePatch => None,
+        Media::Wasm | Media::Json | Media::MergePatch | Media::Secret => None,
     };
     let body = read(body, &parts.headers, media).await?;
     parts.headers.remove(header::CONTENT_LENGTH);

@@ -16,6 +16,7 @@ mod numbers;
 mod places;
 mod plugins;
 mod running;
+mod secrets;
 mod settings;
 mod starting;
 mod transactions;

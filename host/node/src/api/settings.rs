@@ -54,7 +54,7 @@ impl Expect {
 }
 
 /// The result of an administrator's write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
     /// It did not exist before.
     pub created: bool,

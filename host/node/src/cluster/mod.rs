@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -21,10 +21,10 @@ use vouch_commitlog::{LogPosition, LogReader};
 use vouch_consensus::Role;
 use vouch_shard::clock::Clock;
 use vouch_shard::{GroupStanding, Shard, WhoBelongs};
-use vouch_transport::LinkState;
+use vouch_transport::{LinkState, RereadSecurity};
 
 use crate::forwarding::{ForwardedAsk, HttpApi, HttpCall, HttpCallAnswer, Leaders, ServeHttp, answer_of};
-use crate::peers::{ClusterToken, Speaking};
+use crate::peers::{ClusterToken, PeerSettings, Speaking};
 use crate::writable::Writable;
 pub(crate) use leader_watch::LeaderWatch;
 pub use majority::majority_of;
@@ -39,8 +39,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How long a request over HTTP may take at another node: a component that is uploaded is compiled there.
 const HTTP_WITHIN: Duration = Duration::from_secs(120);
-/// How long an answer waits until this node has applied what it speaks of.
-const APPLIED_WITHIN: Duration = Duration::from_millis(2_500);
 /// How long a node waits for another one to lead before it stops.
 const RESIGNED_WITHIN: Duration = Duration::from_millis(1_500);
 
@@ -203,6 +201,26 @@ impl Nodes {
         self.speaking.as_ref().map(|speaking| speaking.is_secured())
     }
 
+    /// Reads the files for TLS between nodes anew, as these settings name them; `None` where there are none. Blocks: for a thread
+    /// that serves nobody.
+    ///
+    /// # Errors
+    /// A sentence: a file cannot be read, they do not fit each other, or are another node's.
+    pub fn reread_certificates(&self, peers: Option<&PeerSettings>) -> Result<Option<RereadSecurity>, String> {
+        let (Some(speaking), Some(peers)) = (&self.speaking, peers) else { return Ok(None) };
+        speaking.reread(&peers.security)
+    }
+
+    /// Uses what was read for connections that begin from now on; whether it says something else than before.
+    pub fn take_over_certificates(&self, read: RereadSecurity) -> bool {
+        self.speaking.as_ref().is_some_and(|speaking| speaking.nodes.take_over_security(read))
+    }
+
+    /// Until when the other nodes believe the certificate of this one; `None` where it shows none.
+    pub fn certificate_until(&self) -> Option<SystemTime> {
+        self.speaking.as_ref()?.nodes.certificate_until()
+    }
+
     /// Where this node listens for others; `None` where it has none.
     pub fn listens(&self) -> Option<SocketAddr> {
         self.speaking.as_ref().and_then(|speaking| speaking.listens())
@@ -303,18 +321,8 @@ impl Nodes {
         };
         let ask = || ForwardedAsk::Http(Cow::Borrowed(&call));
         let answer = self.leaders.done_within(HTTP_WITHIN, here, ask, |answer| answer_of!(answer, Http)).await?;
-        let _ = timeout(APPLIED_WITHIN, self.applied(answer.applied())).await;
+        self.leaders.applied_here(&self.shard, answer.applied()).await;
         Ok(answer)
-    }
-
-    /// Resolves when everything before this position is applied here, or the node stops.
-    async fn applied(&self, position: LogPosition) {
-        while position > LogPosition::START
-            && let Ok(standing) = self.shard.standing().await
-            && standing.applied < position
-        {
-            sleep(LOOK_EVERY).await;
-        }
     }
 
     async fn must_lead(&self) -> Result<(), NotDone> {

@@ -29,14 +29,13 @@ impl Components {
         self.writable.check()?;
         vouch_registry::check_binding_name(name)
             .map_err(|error| NotDone::Refused(Refusal::Invalid(error.to_string())))?;
-        let (digest, warnings) = self.try_bind(name, spec).await?;
+        let (digest, secrets, warnings) = self.try_bind(name, spec).await?;
         let put = BindingPut {
             name: name.to_owned(),
             digest: digest.0,
             spec: spec.to_owned(),
             expected_revision: expect.revision(),
-            // No document that is read today refers to one.
-            secrets: BTreeSet::new(),
+            secrets,
         };
         let written = written(&self.shard, |out| put.encode(out)).await?;
         Ok((written, digest.to_string(), warnings))
@@ -82,21 +81,24 @@ impl Components {
         self.bound.logs_of(name)
     }
 
-    /// What a binding would lack, without setting it: its warnings. Refuses one that cannot do what it is set for.
-    async fn try_bind(&self, name: &str, spec: &str) -> Result<(Digest, Vec<String>), NotDone> {
+    /// What a binding would lack, without setting it: its warnings, with the secrets that it names. Refuses one that cannot do what
+    /// it is set for.
+    async fn try_bind(&self, name: &str, spec: &str) -> Result<(Digest, BTreeSet<String>, Vec<String>), NotDone> {
         refuse_masked(spec)?;
         let document = BindingDocument::parse(spec)?;
         let digest = self.resolve(&document.plugin).await?;
         let plugin = self.bound.load(digest).await?;
         // First what bounds how much there is to look through.
-        let warnings = bind(&plugin, &document, name, 0)?.binding.warnings();
-        let spec = document.spec(name)?;
-        let checked = tokio::task::spawn_blocking(move || plugin.check_config(&spec.config, &spec.grants)).await;
+        let secrets = document.secrets();
+        let opened = self.bound.opened(&secrets).await?;
+        let warnings = bind(&plugin, &document, (name, 0), &opened, None)?.binding.warnings();
+        let spec = document.spec(name, &opened)?;
+        let checked = tokio::task::spawn_blocking(move || plugin.check_config(&spec)).await;
         checked
             .map_err(|error| NotDone::internal(format!("the config cannot be checked: {error}")))?
             .map_err(|error| NotDone::Refused(Refusal::Invalid(error.to_string())))?;
         self.check_topics(&document.topics).await?;
-        Ok((digest, warnings))
+        Ok((digest, secrets, warnings))
     }
 
     /// Refuses topics that do not exist, and those of which no transaction can come: a component is never asked about them.

@@ -1,5 +1,6 @@
 //! Bindings that are ready to be asked.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use vouch_broker::state::BindingEntry;
@@ -7,11 +8,12 @@ use vouch_broker::{NotDone, Refusal};
 use vouch_plugin::{Binding, Engine, Plugin};
 use vouch_registry::Digest;
 
-use super::answerers::Answerers;
+use super::answerers::{Answerers, MadeOf};
 use super::document::{BindingDocument, Fallback};
 use super::file::ComponentFiles;
 use super::pending::Answerer;
 use super::there::BindingsThen;
+use crate::secrets::{OpenedSecrets, SealedSecretsHere};
 use vouch_shard::Shard;
 
 /// Components, loaded and joined with the grants of their bindings.
@@ -19,31 +21,42 @@ pub(crate) struct BoundComponents {
     shard: Arc<Shard>,
     files: ComponentFiles,
     engine: Engine,
+    /// What bindings name.
+    secrets: Arc<SealedSecretsHere>,
     /// By the name of the binding.
     answerers: Answerers<Answerer>,
 }
 
 impl BoundComponents {
     /// None is made yet.
-    pub(crate) fn new(shard: Arc<Shard>, files: ComponentFiles, engine: Engine) -> Self {
-        Self { shard, files, engine, answerers: Answerers::default() }
+    pub(crate) fn new(
+        shard: Arc<Shard>,
+        files: ComponentFiles,
+        engine: Engine,
+        secrets: Arc<SealedSecretsHere>,
+    ) -> Self {
+        Self { shard, files, engine, secrets, answerers: Answerers::default() }
     }
 
-    /// This binding, loaded and joined with its grants. Made once for each time that it is set: who comes meanwhile
+    /// This binding, loaded and joined with its grants and secrets. Made once for each time that it is set, or that a secret
+    /// which it names gets another value: who comes meanwhile
     /// waits for the one that makes it. `entry`: the binding as the asker knows it; the shard is not asked for it
     /// again.
     ///
     /// # Errors
-    /// Why it cannot be asked: its component is gone, or does not load, or is not what the binding needs. The next
-    /// caller tries again.
+    /// Why it cannot be asked: its component is gone, or does not load, or is not what the binding needs, or this node cannot open
+    /// its secrets. The next caller tries again.
     pub(crate) async fn answerer(&self, name: &str, entry: &BindingEntry) -> Result<Answerer, NotDone> {
+        let of = MadeOf { revision: entry.revision, values: self.secrets.value_ids(&entry.secrets).await? };
+        let before = self.answerers.get(name).filter(|before| before.revision == entry.revision);
         let make = async {
             self.forget_removed().await?;
             let document = BindingDocument::parse(&entry.spec)?;
             let plugin = self.load(Digest(entry.digest)).await?;
-            bind(&plugin, &document, name, entry.revision)
+            let opened = self.secrets.opened(&document.secrets()).await?;
+            bind(&plugin, &document, (name, entry.revision), &opened, before.as_ref())
         };
-        self.answerers.get_or_make(name, entry.revision, make).await
+        self.answerers.get_or_make(name, of, make).await
     }
 
     /// What was made of bindings that are gone goes when the next one is made.
@@ -58,6 +71,14 @@ impl BoundComponents {
         self.answerers.get(name).map(|answerer| (answerer.revision, answerer.binding))
     }
 
+    /// The values of secrets.
+    ///
+    /// # Errors
+    /// One does not exist, or this node cannot open it.
+    pub(super) async fn opened(&self, names: &BTreeSet<String>) -> Result<OpenedSecrets, NotDone> {
+        self.secrets.opened(names).await
+    }
+
     /// A component, compiled, from its file.
     ///
     /// # Errors
@@ -68,19 +89,24 @@ impl BoundComponents {
     }
 }
 
-/// A component with the grants of a binding.
+/// A component with the grants of a binding, in the place of the same one with other values of its secrets if there was one
+/// `before`: its log goes on, and what is known of its answers.
 pub(super) fn bind(
     plugin: &Plugin,
     document: &BindingDocument,
-    name: &str,
-    revision: u64,
+    (name, revision): (&str, u64),
+    opened: &OpenedSecrets,
+    before: Option<&Answerer>,
 ) -> Result<Answerer, NotDone> {
-    let binding =
-        plugin.bind(document.spec(name)?).map_err(|error| NotDone::Refused(Refusal::Invalid(error.to_string())))?;
+    let spec = document.spec(name, opened)?;
+    let bound = match before {
+        Some(before) => plugin.bind_again(spec, &before.binding),
+        None => plugin.bind(spec),
+    };
     Ok(Answerer {
-        binding,
+        binding: bound.map_err(|error| NotDone::Refused(Refusal::Invalid(error.to_string())))?,
         fallback_to_producer: document.fallback == Fallback::Producer,
         revision,
-        answered_at: Arc::default(),
+        answered_at: before.map(|before| before.answered_at.clone()).unwrap_or_default(),
     })
 }

@@ -1,10 +1,15 @@
 //! A binding as users write it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
+use vouch_broker::state::check_secret_name;
 use vouch_broker::{NotDone, Refusal, ResourceName};
-use vouch_plugin::{BindingSpec, Grants, Limits, MASK, mask_document, mask_urls, masked_member};
+use vouch_plugin::{
+    BindingSpec, DatabasePassword, Grants, Limits, MASK, mask_document, mask_urls, masked_member, named_secret,
+};
+
+use crate::secrets::OpenedSecrets;
 
 /// A binding as users write it (`PUT /v1/bindings/{name}`).
 #[derive(Clone, Debug, Deserialize)]
@@ -62,33 +67,43 @@ impl BindingDocument {
         for topic in &document.topics {
             ResourceName::parse(topic).check_topic()?;
         }
+        for secret in document.secrets() {
+            check_secret_name(&secret)?;
+        }
         Ok(document)
     }
 
-    /// What the component is bound with.
-    pub(super) fn spec(&self, name: &str) -> Result<BindingSpec, NotDone> {
-        let text = |(key, value): (&String, &serde_json::Value)| match value {
-            serde_json::Value::String(text) => Ok((key.clone(), text.clone())),
-            serde_json::Value::Object(object) if object.contains_key("secret") => {
-                Err(NotDone::Refused(Refusal::NotBuilt("a secret in a binding's config")))
-            }
-            other => {
+    /// The secrets that it names, each once.
+    pub(super) fn secrets(&self) -> BTreeSet<String> {
+        let in_config = self.config.values().filter_map(named_secret);
+        let passwords = self.grants.sql.values().filter_map(|grant| grant.secret());
+        in_config.chain(passwords).map(str::to_owned).collect()
+    }
+
+    /// What the component is bound with; `opened` are the secrets that it names.
+    pub(super) fn spec(&self, name: &str, opened: &OpenedSecrets) -> Result<BindingSpec, NotDone> {
+        let text = |(key, value): (&String, &serde_json::Value)| match (value, named_secret(value)) {
+            (serde_json::Value::String(text), _) => Ok((key.clone(), text.clone())),
+            (_, Some(secret)) => Ok((key.clone(), opened.text(secret)?.to_owned())),
+            (other, None) => {
                 let shown = shown_entry(key, other);
-                Err(NotDone::Refused(Refusal::Invalid(format!("config.{key} is {shown}; it must be a text in quotes"))))
+                Err(NotDone::Refused(Refusal::Invalid(format!(
+                    "config.{key} is {shown}; it must be a text in quotes, or name a secret: {{\"secret\": \"NAME\"}}"
+                ))))
             }
         };
-        if let Some((database, _)) = self.grants.sql.iter().find(|(_, grant)| grant.secret().is_some()) {
-            let hint = "a password of a database (use a socket, or an address of this machine that the server trusts)";
-            tracing::debug!(database, "a binding names a secret");
-            return Err(NotDone::Refused(Refusal::NotBuilt(hint)));
-        }
+        let passwords = self.grants.sql.iter().filter_map(|(database, grant)| Some((database, grant.secret()?)));
+        let password = |(database, secret): (&String, &str)| {
+            opened.text(secret).map(|text| (database.clone(), DatabasePassword::new(text)))
+        };
         Ok(BindingSpec {
             name: name.to_owned(),
             grants: self.grants.clone(),
             limits: self.limits.clone(),
             config: self.config.iter().map(text).collect::<Result<_, _>>()?,
             body: self.body,
-            passwords: BTreeMap::new(),
+            passwords: passwords.map(password).collect::<Result<_, _>>()?,
+            hidden: opened.texts().map(str::to_owned).collect(),
         })
     }
 }
@@ -124,29 +139,50 @@ pub(super) fn refuse_masked(spec: &str) -> Result<(), NotDone> {
 mod tests {
     use super::*;
 
+    fn spec(document: &serde_json::Value, secrets: &[(&str, &[u8])]) -> Result<BindingSpec, NotDone> {
+        let opened = OpenedSecrets::of(secrets.iter().map(|(name, value)| (*name, value.to_vec())));
+        BindingDocument::parse(&document.to_string()).and_then(|document| document.spec("b", &opened))
+    }
+
     #[test]
-    fn a_database_is_granted_and_one_whose_password_is_a_secret_is_not_yet() {
-        let spec = |grant: serde_json::Value| {
+    fn the_component_gets_the_values_of_the_secrets_that_its_binding_names_and_the_databases_their_passwords() {
+        let grants = serde_json::json!({"sql": {
+            "shop": {"url": "postgres://vouch@127.0.0.1/shop", "fence": "vouch_fence"},
+            "more": {"url": "mysql://vouch@db/more", "password": {"secret": "more-db"}},
+        }});
+        let config = serde_json::json!({"region": "eu", "authorization": {"secret": "api"}});
+        let document = serde_json::json!({"plugin": "p:1", "topics": ["t"], "grants": grants, "config": config});
+        let parsed = BindingDocument::parse(&document.to_string()).unwrap();
+        assert_eq!(parsed.secrets(), ["api", "more-db"].map(str::to_owned).into());
+        let secrets: [(&str, &[u8]); 2] = [("api", b"Bearer x"), ("more-db", b"pa55")];
+        let bound = spec(&document, &secrets).unwrap();
+        assert_eq!(bound.config["authorization"], "Bearer x");
+        assert_eq!(bound.passwords, [("more".to_owned(), DatabasePassword::new("pa55"))].into());
+        assert_eq!(bound.hidden, ["Bearer x", "pa55"].map(str::to_owned).into_iter().collect());
+        let refused = spec(&document, &[("api", b"x"), ("more-db", b"\xff")]).err().unwrap().to_string();
+        assert!(refused.contains("secret more-db is no text"), "{refused}");
+    }
+
+    #[test]
+    fn what_names_no_secret_and_what_is_unknown_in_a_grant_is_refused() {
+        let with = |grant: serde_json::Value| {
             let grants = serde_json::json!({"sql": {"shop": grant}});
-            let document = serde_json::json!({"plugin": "p:1", "topics": ["t"], "grants": grants}).to_string();
-            BindingDocument::parse(&document).and_then(|document| document.spec("b"))
+            spec(&serde_json::json!({"plugin": "p:1", "topics": ["t"], "grants": grants}), &[])
+                .err()
+                .unwrap()
+                .to_string()
         };
-        let granted =
-            spec(serde_json::json!({"url": "postgres://vouch@127.0.0.1/shop", "fence": "vouch_fence"})).unwrap();
-        assert_eq!(granted.grants.sql.keys().collect::<Vec<_>>(), ["shop"]);
-        assert!(granted.passwords.is_empty());
-        let secret = serde_json::json!({"url": "postgres://vouch@db/shop", "password": {"secret": "shop-db"}});
-        let refused = spec(secret).err().unwrap().to_string();
-        assert!(refused.contains("a password of a database"), "{refused}");
-        let unknown = spec(serde_json::json!({"url": "postgres://vouch@db/shop", "passwort": "x"})).err().unwrap();
-        assert!(unknown.to_string().contains("the binding cannot be read"), "{unknown}");
+        let unknown = with(serde_json::json!({"url": "postgres://vouch@db/shop", "passwort": "x"}));
+        assert!(unknown.contains("the binding cannot be read"), "{unknown}");
+        let no_name = with(serde_json::json!({"url": "postgres://vouch@db/shop", "password": {"secret": "pa55 word"}}));
+        assert!(no_name.contains("no name of a secret") && !no_name.contains("pa55"), "{no_name}");
     }
 
     #[test]
     fn an_entry_that_is_no_text_is_refused_without_its_secrets() {
         let refusal = |config: serde_json::Value| {
             let document = serde_json::json!({"plugin": "p:1", "topics": ["t"], "config": config}).to_string();
-            BindingDocument::parse(&document).unwrap().spec("b").err().unwrap().to_string()
+            BindingDocument::parse(&document).unwrap().spec("b", &OpenedSecrets::default()).err().unwrap().to_string()
         };
         for (config, shown) in [
             (

@@ -6,6 +6,7 @@
 mod answerers;
 mod bindings;
 mod bound;
+mod cleaning;
 mod document;
 mod engine;
 mod file;
@@ -25,6 +26,7 @@ use vouch_registry::Digest;
 use crate::shortages::Shortages;
 use crate::writable::Writable;
 pub(crate) use bound::BoundComponents;
+pub use cleaning::{CleanedFence, FenceCleaning};
 pub use document::limits_in_force;
 pub(crate) use engine::{check_settings, open_store, remove_unused, start_engine};
 pub(crate) use file::ComponentFiles;
@@ -32,6 +34,7 @@ pub(crate) use pending::Answerer;
 pub(crate) use there::BindingsThen;
 pub use upload::UploadError;
 use vouch_shard::Shard;
+use vouch_shard::clock::Clock;
 
 /// Plugins with their components and tags, and bindings. What changes something resolves when that is durable, and is
 /// refused with [`NothingStored`](vouch_broker::NothingStored) where nothing can be written.
@@ -44,6 +47,7 @@ pub struct Components {
     /// Bindings that are ready to be asked.
     pub(crate) bound: Arc<BoundComponents>,
     pub(crate) writable: Writable,
+    pub(crate) clock: Arc<Clock>,
     /// An upload can wait where the disk is full.
     pub(crate) shortages: Arc<Shortages>,
 }

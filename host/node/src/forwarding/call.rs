@@ -12,7 +12,8 @@ use super::context::CallContext;
 use super::http::{HttpCall, HttpCallAnswer};
 use super::lost::LostReceive;
 use crate::peers::answer_bytes;
-use crate::{Delivery, EndReceipt, EndRequest, GroupInfo, Receipt, ReceiveRequest, SendRequest, TopicInfo};
+use crate::secrets::{KeysOnTheWay, SealedSecret};
+use crate::{Delivery, EndReceipt, EndRequest, GroupInfo, Receipt, ReceiveRequest, SendRequest, TopicInfo, Written};
 
 /// A call of a client, with what it brought along.
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,6 +54,10 @@ pub(crate) enum ForwardedAsk<'a> {
     Topic { name: Cow<'a, ResourceName>, to_send: bool },
     /// A group that this node does not know.
     Group(Cow<'a, ResourceName>),
+    /// Set a secret, which is sealed.
+    SetSecret(Cow<'a, SealedSecret>),
+    /// Take these keys of secrets, forget those, and tell yours: of this node itself, whether it leads or not.
+    SecretKeys { take: KeysOnTheWay, forget: Vec<[u8; 8]> },
     /// A request to the HTTP API, as a whole.
     Http(Cow<'a, HttpCall>),
 }
@@ -78,6 +83,10 @@ pub(crate) enum ForwardedAnswer {
     Topic(TopicInfo),
     /// The group; `None`: there is none.
     Group(Option<GroupInfo>),
+    /// The secret is set.
+    SecretSet(Written),
+    /// The keys that are there now.
+    SecretKeys(KeysOnTheWay),
     /// What the API answered.
     Http(HttpCallAnswer),
 }
@@ -112,6 +121,8 @@ impl ForwardedAsk<'_> {
             Self::Undecided { .. } => "undecided",
             Self::Topic { .. } => "topic",
             Self::Group(_) => "group",
+            Self::SetSecret(_) => "set_secret",
+            Self::SecretKeys { .. } => "secret_keys",
             Self::Http(_) => "http",
         }
     }

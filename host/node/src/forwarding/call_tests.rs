@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::json;
-use vouch_broker::record::EndedBy;
+use vouch_broker::record::{EndedBy, SecretPut};
 use vouch_broker::{
     BodyEncoding, Generation, GroupConfig, GroupId, HalfPosition, MessageKind, Millis, NameError, NewMessage,
     NothingStored, QueueOffset, ShardId, StoredMessage, TagFilter, TopicConfig, TopicId, TransactionOutcome,
@@ -59,6 +59,21 @@ fn http_call(method: &str) -> HttpCall {
     }
 }
 
+fn sealed_secret() -> SealedSecret {
+    SealedSecret::of(SecretPut {
+        name: "db".to_owned(),
+        value_id: [1; 16],
+        key_id: [2; 8],
+        nonce: [3; 24],
+        sealed: vec![0, 255, 4, 254],
+        expected_revision: Some(7),
+    })
+}
+
+fn keys() -> KeysOnTheWay {
+    KeysOnTheWay(Bytes::copy_from_slice(&vouch_secrets::SecretKeys::draw().to_file()))
+}
+
 /// One of each that can be asked.
 fn asks() -> Vec<ForwardedAsk<'static>> {
     let send = SendRequest { topic: name("t"), producer: "p".to_owned(), messages: vec![message(), message()] };
@@ -107,6 +122,8 @@ fn asks() -> Vec<ForwardedAsk<'static>> {
         ForwardedAsk::Topic { name: named("t"), to_send: false },
         ForwardedAsk::Topic { name: named("t"), to_send: true },
         ForwardedAsk::Group(named("g")),
+        ForwardedAsk::SetSecret(Cow::Owned(sealed_secret())),
+        ForwardedAsk::SecretKeys { take: keys(), forget: vec![[1; 8], [0xff; 8]] },
         ForwardedAsk::Http(Cow::Owned(http_call("PUT"))),
     ]
 }
@@ -144,6 +161,8 @@ fn answers() -> Vec<ForwardedAnswer> {
         ForwardedAnswer::Topic(topic),
         ForwardedAnswer::Group(Some(group)),
         ForwardedAnswer::Group(None),
+        ForwardedAnswer::SecretSet(Written { created: true, revision: u64::MAX }),
+        ForwardedAnswer::SecretKeys(keys()),
         ForwardedAnswer::Http(http),
     ]
 }
@@ -215,6 +234,25 @@ fn what_a_client_asks_for_arrives_as_it_was_asked() {
 }
 
 #[test]
+fn a_sealed_secret_and_keys_arrive_whole_and_are_printed_by_nobody() {
+    let (secret, keys) = (sealed_secret(), keys());
+    let through = |ask| {
+        let sent = ForwardedCall { context: context(), ask }.encode();
+        ForwardedCall::decode(&sent).unwrap().ask
+    };
+    let ForwardedAsk::SetSecret(came) = through(ForwardedAsk::SetSecret(Cow::Borrowed(&secret))) else {
+        panic!("another ask")
+    };
+    assert_eq!(came.into_owned().into_record(), sealed_secret().into_record());
+    let ask = through(ForwardedAsk::SecretKeys { take: keys.clone(), forget: vec![[9; 8]] });
+    let text = String::from_utf8(keys.0.to_vec()).unwrap();
+    let key = text.lines().nth(1).unwrap().rsplit(' ').next().unwrap();
+    assert!(key.len() == 64 && !format!("{ask:?} {keys:?} {secret:?}").contains(key), "{ask:?}");
+    let ForwardedAsk::SecretKeys { take, forget } = ask else { panic!("another ask") };
+    assert_eq!((take, forget), (keys, vec![[9; 8]]));
+}
+
+#[test]
 fn a_deadline_is_not_sent_with_a_call_since_clocks_differ() {
     let soon = std::time::Instant::now() + Duration::from_secs(1);
     let context = CallContext { deadline: Some(soon), ..context() };
@@ -274,7 +312,7 @@ proptest! {
     }
 
     #[test]
-    fn a_call_that_is_cut_off_is_none(which in 0..12_usize, cut in 1..40_usize) {
+    fn a_call_that_is_cut_off_is_none(which in 0..14_usize, cut in 1..40_usize) {
         let ask = asks().swap_remove(which);
         let sent = ForwardedCall { context: context(), ask }.encode();
         prop_assert!(ForwardedCall::decode(&sent[..sent.len() - cut.min(sent.len())]).is_err());

@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use tokio::time::timeout_at;
+use tokio::time::{sleep, timeout, timeout_at};
 use vouch_broker::{Generation, NotDone, NothingStored, Refusal};
 use vouch_cluster::NodeId;
+use vouch_commitlog::LogPosition;
+use vouch_shard::Shard;
 use vouch_transport::CallFailed;
 
 use super::call::{ForwardedAnswer, ForwardedAsk, ForwardedCall, decode_answer};
@@ -23,6 +25,10 @@ const DONE_WITHIN: Duration = Duration::from_secs(10);
 const CALL_MAX_BYTES: usize = (64 << 20) - 64;
 /// What a node answered before another one led is here by so much later.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(500);
+/// How long an answer waits until this node has applied what it speaks of.
+const APPLIED_WITHIN: Duration = Duration::from_millis(2_500);
+/// Between two looks whether it has.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Between two attempts, where nothing tells of a change.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -71,6 +77,41 @@ impl Leaders {
             std::future::pending::<()>().await;
         }
         tokio::time::sleep(ANSWERED_WITHIN).await;
+    }
+
+    /// This node.
+    pub(crate) fn me(&self) -> NodeId {
+        self.me
+    }
+
+    /// Asks one node what it alone can say, whoever leads.
+    ///
+    /// # Errors
+    /// What it refuses; it is not reached, or answers something else.
+    pub(crate) async fn ask_node<T>(
+        &self,
+        node: NodeId,
+        ask: ForwardedAsk<'_>,
+        within: Duration,
+        take: impl Fn(ForwardedAnswer) -> Option<T>,
+    ) -> Result<T, NotDone> {
+        let speaking = self.speaking.as_ref().ok_or(NothingStored::NotLeading { leader: None })?;
+        let call = EncodedCall::of(&CallContext::current(), ask)?;
+        let answer = asked(speaking, node, &call, Instant::now() + within).await?;
+        take(answer).ok_or_else(|| NotDone::Unknown(format!("node {node} answered something else")))
+    }
+
+    /// Resolves when everything before this position is applied here, unless this node is far behind or stops.
+    pub(crate) async fn applied_here(&self, shard: &Shard, position: LogPosition) {
+        let applied = async {
+            while position > LogPosition::START
+                && let Ok(standing) = shard.standing().await
+                && standing.applied < position
+            {
+                sleep(LOOK_EVERY).await;
+            }
+        };
+        let _ = timeout(APPLIED_WITHIN, applied).await;
     }
 
     /// Whether this node leads.

@@ -21,6 +21,7 @@ use super::http::{HttpApi, HttpCallAnswer};
 use crate::messages::Messages;
 use crate::peers::{ClientAnswer, ClientAnswering, ServeClients};
 use crate::routes::Routes;
+use crate::secrets::Secrets;
 use crate::sessions::{Client, Sessions};
 use crate::transactions::Transactions;
 use crate::{Delivery, ReceiveRequest};
@@ -64,6 +65,7 @@ pub(crate) struct ForwardedCalls {
     pub(crate) shard: Arc<Shard>,
     /// Sends, receives, acknowledges.
     pub(crate) messages: Arc<Messages>,
+    pub(crate) secrets: Arc<Secrets>,
     pub(crate) transactions: Arc<Transactions>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) sessions: Arc<Sessions>,
@@ -160,6 +162,10 @@ impl ForwardedCalls {
                 ForwardedAnswer::Topic(self.routes.route_for_send_here(&name).await?.info.clone())
             }
             ForwardedAsk::Group(name) => ForwardedAnswer::Group(self.routes.group_by_leader(&name).await?),
+            ForwardedAsk::SetSecret(sealed) => ForwardedAnswer::SecretSet(self.secrets.put_here(&sealed).await?),
+            ForwardedAsk::SecretKeys { take, forget } => {
+                ForwardedAnswer::SecretKeys(self.secrets.exchange_keys(take, forget).await?)
+            }
             ForwardedAsk::Http(call) => {
                 let http = self.http.get().ok_or(NothingStored::NotLeading { leader: None })?;
                 // All that was answered before is in the state from here on.

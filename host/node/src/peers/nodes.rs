@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -10,7 +11,7 @@ use vouch_cluster::NodeId;
 use vouch_commitlog::{EntrySpan, LogIdentity};
 use vouch_consensus::GroupMessage;
 use vouch_shard::{Inbox, LeaderEntry, Peers};
-use vouch_transport::{CallFailed, Caller, GroupLink, LinkState, PeerIdentity, Transport};
+use vouch_transport::{CallFailed, Caller, GroupLink, LinkState, PeerIdentity, RereadSecurity, Transport};
 
 use super::calls::{NodeAnswer, NodeRequest};
 use super::clients::ClientAnswer;
@@ -212,6 +213,16 @@ impl PeerNodes {
     /// Messages of the group for which there was no room: this node is slower than they come.
     pub(crate) fn crowded_out(&self) -> u64 {
         self.crowded_out.load(Ordering::Relaxed)
+    }
+
+    /// Uses other files for TLS on connections that begin from now on; whether they say something else.
+    pub(crate) fn take_over_security(&self, read: RereadSecurity) -> bool {
+        self.transport.take_over_security(read)
+    }
+
+    /// Until when others believe this node's certificate; `None` without TLS.
+    pub(crate) fn certificate_until(&self) -> Option<SystemTime> {
+        self.transport.certificate_until()
     }
 
     /// Connections of nodes that were refused.

@@ -12,8 +12,8 @@ use vouch_commitlog::{LogIdentity, LogReader};
 use vouch_shard::{Inbox, Shard, Signals};
 use vouch_storage::{StartError, StartProgress};
 use vouch_transport::{
-    CertificateName, PeerHandlers, PeerIdentity, PeerListener, PeerSecurity, Transport, TransportBounds,
-    TransportConfig, TransportTiming,
+    CertificateName, PeerHandlers, PeerIdentity, PeerListener, PeerSecurity, RereadSecurity, Transport,
+    TransportBounds, TransportConfig, TransportTiming,
 };
 
 use super::admission::ClusterAdmission;
@@ -51,15 +51,14 @@ fn life(incarnation: u64) -> u64 {
 }
 
 /// The others would let nobody in who shows another node's certificate, and each would say so in a log of its own.
-fn shows_itself(security: &PeerSecurity, me: &PeerIdentity) -> Result<(), StartError> {
-    let shown = security.shows().map_err(|error| StartError::Peers(error.to_string()))?;
-    let own = CertificateName { cluster: me.cluster, node: me.node };
-    match shown.filter(|shown| *shown != own) {
+fn shows_itself(security: &PeerSecurity, own: &CertificateName) -> Result<(), String> {
+    let shown = security.shows().map_err(|error| error.to_string())?;
+    match shown.filter(|shown| shown != own) {
         None => Ok(()),
-        Some(other) => Err(StartError::Peers(format!(
+        Some(other) => Err(format!(
             "its certificate is that of {other}, and this node is {own}; make one for it with: vouch cluster certificates --node {}",
-            me.node
-        ))),
+            own.node
+        )),
     }
 }
 
@@ -73,6 +72,8 @@ struct Open {
 /// The other nodes of the cluster, for as long as this one runs.
 pub(crate) struct Speaking {
     settings: PeerSettings,
+    /// What its certificate is to name.
+    own: CertificateName,
     pub(crate) nodes: Arc<PeerNodes>,
     hearsay: Arc<Hearsay>,
     pub(crate) removal: Arc<Removal>,
@@ -106,13 +107,15 @@ impl Speaking {
         };
         let (timing, bounds) = (TransportTiming::default(), TransportBounds::default());
         let security = settings.security.clone();
-        shows_itself(&security, &identity)?;
+        let own = CertificateName { cluster: identity.cluster, node: identity.node };
+        shows_itself(&security, &own).map_err(StartError::Peers)?;
         let transport = Transport::new(TransportConfig { identity, security, admission, timing, bounds });
         let transport = transport.map_err(|error| StartError::Peers(error.to_string()))?;
         let runtime = PeerRuntime::start().map_err(StartError::Thread)?;
         let nodes = Arc::new(PeerNodes::new(who.node, transport, inbox.clone(), who.log));
         Ok(Self {
             settings: settings.clone(),
+            own,
             nodes,
             hearsay,
             removal: Arc::new(Removal::new(who.node, who.data_dir.clone())),
@@ -253,6 +256,19 @@ impl Speaking {
         self.settings.security != PeerSecurity::Insecure
     }
 
+    /// Reads the files for TLS anew; `None` where this node has none, or these settings name none: with TLS or without stays as it
+    /// is until the node starts again.
+    ///
+    /// # Errors
+    /// A sentence: a file cannot be read, they do not fit each other, or are another node's.
+    pub(crate) fn reread(&self, security: &PeerSecurity) -> Result<Option<RereadSecurity>, String> {
+        if !self.is_secured() || *security == PeerSecurity::Insecure {
+            return Ok(None);
+        }
+        shows_itself(security, &self.own)?;
+        security.read().map(Some).map_err(|error| error.to_string())
+    }
+
     /// Whether clients are led to the node that leads.
     pub(crate) fn routes_to_leader(&self) -> bool {
         self.settings.routes_to_leader
@@ -281,8 +297,8 @@ mod tests {
 
     const CLUSTER: [u8; 16] = [7; 16];
 
-    fn node(node: u64) -> PeerIdentity {
-        PeerIdentity { cluster: CLUSTER, cluster_incarnation: 0, node, incarnation: 1 }
+    fn node(node: u64) -> CertificateName {
+        CertificateName { cluster: CLUSTER, node }
     }
 
     #[test]
@@ -297,12 +313,12 @@ mod tests {
         assert!(shows_itself(&PeerSecurity::Insecure, &node(1)).is_ok(), "there is none to show");
         assert!(shows_itself(&issued(CLUSTER, 1), &node(1)).is_ok());
         for others in [issued(CLUSTER, 2), issued([8; 16], 1)] {
-            let refused = shows_itself(&others, &node(1)).unwrap_err().to_string();
+            let refused = shows_itself(&others, &node(1)).unwrap_err();
             assert!(refused.contains("its certificate is that of vouch://"), "{refused}");
             assert!(refused.contains("vouch cluster certificates --node 1"), "{refused}");
         }
         let missing = shows_itself(&NodeCertificate::files(&folder.path().join("none")), &node(1));
-        assert!(missing.unwrap_err().to_string().contains("cannot read"));
+        assert!(missing.unwrap_err().contains("cannot read"));
     }
 
     #[test]

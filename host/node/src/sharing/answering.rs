@@ -13,6 +13,7 @@ use super::there::{StreamThere, WRITTEN_WITHIN};
 use crate::forwarding::HandedOutThere;
 use crate::others_room::OthersRoom;
 use crate::peers::{ClientAnswer, ClientAnswering, PeerNodes, ServeClients};
+use crate::secrets::KeyExchange;
 use crate::sessions::{CheckCommand, Question, SessionChanges, Sessions, TelemetryStream};
 
 /// Between two looks whether a question was written.
@@ -27,6 +28,8 @@ pub(crate) struct SessionCalls {
     pub(crate) nodes: Arc<PeerNodes>,
     /// How full their disks are.
     pub(crate) room: Arc<OthersRoom>,
+    /// Which of them lack keys of secrets.
+    pub(crate) keys: Arc<KeyExchange>,
     /// What went to their consumers a moment ago.
     pub(crate) handed_out: Arc<HandedOutThere>,
     /// Of the node, and not of its connections to others.
@@ -57,16 +60,17 @@ impl ServeClients for SessionCalls {
 impl SessionCalls {
     async fn answer(&self, from: NodeId, ask: SessionAsk, deadline: Instant) -> SessionAnswer {
         match ask {
-            SessionAsk::Changed { life, changes, came, is_full } => match self.sessions.leadership() {
+            SessionAsk::Changed { life, changes, came, is_full, lacks_keys } => match self.sessions.leadership() {
                 None => SessionAnswer::NotLeading,
                 Some(now) if now != life || !self.sessions.knows_all_of(from) => SessionAnswer::TellAll,
                 Some(life) => {
                     self.room.told(from, is_full);
+                    self.keys.told(from, lacks_keys);
                     self.sessions.came(came, Instant::now());
                     self.heard(from, changes, life)
                 }
             },
-            SessionAsk::All { changes, begins, ends, came, remembers_ms, is_full } => {
+            SessionAsk::All { changes, begins, ends, came, remembers_ms, is_full, lacks_keys } => {
                 match self.sessions.leadership() {
                     None => SessionAnswer::NotLeading,
                     Some(life) => {
@@ -77,6 +81,7 @@ impl SessionCalls {
                             self.sessions.doubt(self.handed_out.went_to(from), Instant::now());
                         }
                         self.room.told(from, is_full);
+                        self.keys.told(from, lacks_keys);
                         self.sessions.came(came, Instant::now());
                         self.sessions.remembers(Duration::from_millis(remembers_ms), Instant::now());
                         self.heard(from, changes, life);

@@ -20,6 +20,7 @@ fn bench(folder: &std::path::Path) -> (Node, SessionCalls) {
         sessions: Arc::default(),
         nodes: node.cluster.speaking.as_ref().unwrap().nodes.clone(),
         room: Arc::new(OthersRoom::new(node.cluster.belongs.clone())),
+        keys: node.secrets.exchange.clone(),
         handed_out: Arc::default(),
         runtime: Handle::current(),
     };
@@ -38,11 +39,12 @@ fn all(changes: SessionChanges) -> SessionAsk {
         came: vec![Generation(3)],
         remembers_ms: 9_000,
         is_full: false,
+        lacks_keys: false,
     }
 }
 
 fn changed(life: u64, changes: SessionChanges) -> SessionAsk {
-    SessionAsk::Changed { life, changes, came: vec![], is_full: true }
+    SessionAsk::Changed { life, changes, came: vec![], is_full: true, lacks_keys: false }
 }
 
 /// What another node tells of a producer.
@@ -77,8 +79,15 @@ async fn a_node_is_known_when_it_has_told_the_last_part() {
     let folder = tempfile::tempdir().unwrap();
     let (node, calls) = bench(folder.path());
     calls.sessions.begin_leading(7, BTreeSet::from([THERE]), Instant::now());
-    let part =
-        |begins, ends| SessionAsk::All { changes: told(), begins, ends, came: vec![], remembers_ms: 0, is_full: false };
+    let part = |begins, ends| SessionAsk::All {
+        changes: told(),
+        begins,
+        ends,
+        came: vec![],
+        remembers_ms: 0,
+        is_full: false,
+        lacks_keys: false,
+    };
     assert_eq!(answer(&calls, part(true, false)).await, SessionAnswer::Heard { life: 7 });
     assert!(!calls.sessions.knows_all_of(THERE));
     assert_eq!(answer(&calls, part(false, true)).await, SessionAnswer::Heard { life: 7 });
@@ -106,6 +115,7 @@ async fn a_node_that_tells_what_came_tells_for_how_long_it_remembers_that() {
         came: Vec::new(),
         remembers_ms: 0,
         is_full: false,
+        lacks_keys: false,
     };
     let began = Instant::now();
     answer(&calls, ask).await;

@@ -23,6 +23,9 @@ pub(super) enum SessionAsk {
         /// My disk is at its high-water mark.
         #[serde(default)]
         is_full: bool,
+        /// I lack a key of secrets, and nobody gives it.
+        #[serde(default)]
+        lacks_keys: bool,
     },
     /// Hear of all of my sessions. To the leader.
     All {
@@ -38,6 +41,8 @@ pub(super) enum SessionAsk {
         remembers_ms: u64,
         #[serde(default)]
         is_full: bool,
+        #[serde(default)]
+        lacks_keys: bool,
     },
     /// Ask a client of yours about its transaction; where nobody waits for the answer any more, do not.
     Check { client_id: String, command: Box<CheckCommand> },

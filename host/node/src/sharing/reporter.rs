@@ -14,6 +14,7 @@ use super::asks::{SessionAnswer, SessionAsk, ask};
 use crate::forwarding::{HandedOutThere, Leaders};
 use crate::others_room::OthersRoom;
 use crate::peers::PeerNodes;
+use crate::secrets::KeyExchange;
 use crate::sessions::{SessionChanges, Sessions, TOLD_WITHIN};
 use crate::stopping::Stopping;
 
@@ -25,7 +26,7 @@ const HEARD_EVERY: Duration = Duration::from_secs(5);
 const PART_BYTES: usize = 1 << 20;
 /// Before what was not heard is told again; twice as long after each further one, up to 32 times.
 const AGAIN_MIN: Duration = Duration::from_millis(50);
-/// One that has no room lets another lead at most this often.
+/// One that is short of something lets another lead at most this often.
 const GIVEN_UP_EVERY: Duration = Duration::from_secs(60);
 /// A node that is not reached for this long has lost its clients, or they have found another one.
 const LOST_AFTER: Duration = Duration::from_secs(10);
@@ -44,9 +45,20 @@ pub(crate) struct SessionReporter {
     pub(crate) disk: Arc<DiskUse>,
     /// Of the others.
     pub(crate) room: Arc<OthersRoom>,
+    /// Of this node, and which of the others lack some.
+    pub(crate) keys: Arc<KeyExchange>,
     pub(crate) shard: Arc<Shard>,
     pub(crate) leaders: Arc<Leaders>,
     pub(crate) handed_out: Arc<HandedOutThere>,
+}
+
+/// What a node is short of, so that another one leads better.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct ShortOf {
+    /// Its disk is at the high-water mark.
+    is_full: bool,
+    /// It lacks a key of secrets, and nobody gives it.
+    lacks_keys: bool,
 }
 
 /// What was told, and when.
@@ -55,8 +67,8 @@ struct Told {
     /// To whom, and in which leadership of that.
     to: Option<(NodeId, u64)>,
     at: Option<Instant>,
-    /// It was told that the disk is full.
-    is_full: bool,
+    /// What this node was short of then.
+    short: ShortOf,
     /// Clients that left, of which the leader has not heard.
     gone: BTreeSet<String>,
     /// Tellings in a row that were not heard, and when there may be the next one.
@@ -74,7 +86,7 @@ pub(crate) async fn run(mut reporter: SessionReporter) {
         if leader == Some(reporter.nodes.me) {
             told = Told::default();
             reporter.lead(&mut leads).await;
-            reporter.give_up_for_want_of_room(&mut leads.given_up).await;
+            reporter.give_up_for_want_of_something(&mut leads.given_up).await;
         } else {
             if reporter.sessions.leadership().is_some() {
                 reporter.sessions.end_leading(Instant::now());
@@ -104,7 +116,7 @@ struct Leads {
     unreached: BTreeMap<NodeId, (Instant, bool)>,
     /// When it was last noted what came to consumers here.
     came_at: Option<Instant>,
-    /// When it last gave leadership up for want of room.
+    /// When it last gave leadership up for want of something.
     given_up: Option<Instant>,
 }
 
@@ -158,22 +170,36 @@ impl SessionReporter {
         self.sessions.lost(node, now);
         self.sessions.doubt(self.handed_out.went_to(node), now);
         self.room.told(node, false);
+        self.keys.told(node, false);
     }
 
-    /// Lets one lead that has room, where this node has none; at most once a minute, as far as this node sees to it.
-    async fn give_up_for_want_of_room(&self, given_up: &mut Option<Instant>) {
-        let lately = given_up.is_some_and(|at| at.elapsed() < GIVEN_UP_EVERY);
-        if !self.disk.is_full() || lately {
+    /// What this node is short of.
+    fn short_of(&self) -> ShortOf {
+        ShortOf { is_full: self.disk.is_full(), lacks_keys: self.keys.lacks() }
+    }
+
+    /// Lets one lead that has room for sends, or the keys of secrets, where this node has not; at most once a minute, as far as this
+    /// node sees to it. Room comes first: without keys only checks of some bindings wait.
+    async fn give_up_for_want_of_something(&self, given_up: &mut Option<Instant>) {
+        let (short, lately) = (self.short_of(), given_up.is_some_and(|at| at.elapsed() < GIVEN_UP_EVERY));
+        if short == ShortOf::default() || lately {
             return;
         }
         let Ok(group) = self.shard.group().await else { return };
         let may = |other: &&FollowerProgress| {
             let votes = group.members.voters.contains(&other.node) && other.is_heard;
-            votes && self.sessions.knows_all_of(other.node) && !self.room.is_full(other.node)
+            let is_known = votes && self.sessions.knows_all_of(other.node);
+            is_known && !self.room.is_full(other.node) && (short.is_full || !self.keys.lack_there(other.node))
         };
-        let Some(next) = group.followers.iter().filter(may).max_by_key(|other| other.durable) else { return };
+        let may_lead = group.followers.iter().filter(may);
+        let best = may_lead.max_by_key(|other| (!self.keys.lack_there(other.node), other.durable));
+        let Some(next) = best else { return };
         *given_up = Some(Instant::now());
-        tracing::warn!(to = %next.node, "the disk of this node has no room for sends; one leads next that has");
+        if short.is_full {
+            tracing::warn!(to = %next.node, "the disk of this node has no room for sends; one leads next that has");
+        } else {
+            tracing::warn!(to = %next.node, "this node lacks keys of secrets; one leads next that has them");
+        }
         if let Err(why) = self.shard.hand_over(next.node).await {
             tracing::warn!(%why, "leadership cannot be handed over");
         }
@@ -191,8 +217,8 @@ impl SessionReporter {
         let knows = told.to.filter(|(to, _)| *to == leader);
         let due = told.at.is_none_or(|at| now.saturating_duration_since(at) >= HEARD_EVERY);
         let waits = told.again.is_some_and(|again| now < again);
-        let is_full = self.disk.is_full();
-        if waits || knows.is_some() && !due && is_full == told.is_full && !self.sessions.has_changes() {
+        let short = self.short_of();
+        if waits || knows.is_some() && !due && short == told.short && !self.sessions.has_changes() {
             return;
         }
         let mut changes = match knows {
@@ -203,9 +229,9 @@ impl SessionReporter {
         told.to = None;
         told.gone.extend(std::mem::take(&mut changes.gone));
         changes.gone = told.gone.iter().cloned().collect();
-        match self.tell_in_parts(leader, (knows.map(|(_, life)| life), told.at), changes, is_full).await {
+        match self.tell_in_parts(leader, (knows.map(|(_, life)| life), told.at), changes, short).await {
             Some(SessionAnswer::Heard { life }) => {
-                *told = Told { to: Some((leader, life)), at: Some(now), is_full, ..Told::default() };
+                *told = Told { to: Some((leader, life)), at: Some(now), short, ..Told::default() };
             }
             _ => {
                 told.failed += 1;
@@ -220,7 +246,7 @@ impl SessionReporter {
         leader: NodeId,
         (life, came_at): (Option<u64>, Option<Instant>),
         changes: SessionChanges,
-        is_full: bool,
+        ShortOf { is_full, lacks_keys }: ShortOf,
     ) -> Option<SessionAnswer> {
         let parts = changes.in_parts(PART_BYTES);
         let last = parts.len() - 1;
@@ -229,11 +255,12 @@ impl SessionReporter {
             // A leader that knows nothing is told all that is remembered.
             let came = if at == 0 { self.leaders.came_here(life.and(came_at)) } else { Vec::new() };
             let what = match life {
-                Some(life) => SessionAsk::Changed { life, changes, came, is_full },
+                Some(life) => SessionAsk::Changed { life, changes, came, is_full, lacks_keys },
                 None => {
                     let remembers = self.leaders.remembers_since().elapsed();
                     let remembers_ms = u64::try_from(remembers.as_millis()).unwrap_or(u64::MAX);
-                    SessionAsk::All { changes, begins: at == 0, ends: at == last, came, remembers_ms, is_full }
+                    let (begins, ends) = (at == 0, at == last);
+                    SessionAsk::All { changes, begins, ends, came, remembers_ms, is_full, lacks_keys }
                 }
             };
             answer = ask(&self.nodes, leader, &what, tokio::time::Instant::now() + TOLD_WITHIN).await;

@@ -14,6 +14,7 @@ use crate::node::Node;
 use crate::peers::Speaking;
 use crate::running::RunningNode;
 use crate::search::{MessagePlaces, Search};
+use crate::secrets::{Secrets, keep_keys};
 use crate::sessions;
 use crate::settings::Settings;
 use crate::sharing::{self, SessionCalls, SessionReporter};
@@ -30,6 +31,7 @@ impl NodeParts {
             cluster: self.cluster(&common),
             settings: self.settings(&common),
             components: self.components(&common),
+            secrets: self.secrets(&common),
             search: self.search(&common, transactions.clone()),
             transactions,
             damage: self.damage(&common),
@@ -44,6 +46,7 @@ impl NodeParts {
             self.share_sessions(speaking, &common);
         }
         tokio::spawn(sessions::expire(self.expiry()));
+        tokio::spawn(keep_keys(common.key_exchange.clone(), self.stopping.clone()));
         if let Some(upkeep) = self.served.upkeep() {
             NodeTasks { parts: &self, common: &common, upkeep }.start();
         }
@@ -98,6 +101,7 @@ impl NodeParts {
             sessions: sessions.clone(),
             nodes: nodes.clone(),
             room: room.clone(),
+            keys: common.key_exchange.clone(),
             handed_out: common.handed_out.clone(),
             runtime,
         }));
@@ -105,9 +109,20 @@ impl NodeParts {
         let stopping = self.stopping.clone();
         let (disk, shard) = (common.disk.clone(), self.shard.clone());
         let (leaders, handed_out) = (common.leaders.clone(), common.handed_out.clone());
-        let reporter =
-            SessionReporter { sessions, nodes, leader, belongs, stopping, disk, room, shard, leaders, handed_out };
-        tokio::spawn(sharing::run(reporter));
+        let keys = common.key_exchange.clone();
+        tokio::spawn(sharing::run(SessionReporter {
+            sessions,
+            nodes,
+            leader,
+            belongs,
+            stopping,
+            disk,
+            room,
+            keys,
+            shard,
+            leaders,
+            handed_out,
+        }));
     }
 
     /// What does for other nodes what their clients ask for.
@@ -116,6 +131,7 @@ impl NodeParts {
             shard: self.shard.clone(),
             messages: node.messages.clone(),
             transactions: node.transactions.clone(),
+            secrets: node.secrets.clone(),
             routes: common.routes.clone(),
             sessions: self.sessions.clone(),
             http: common.http.clone(),
@@ -151,8 +167,19 @@ impl NodeParts {
             files: common.files.clone(),
             engine: self.engine.clone(),
             bound: common.bound.clone(),
+            clock: self.signals.clock.clone(),
             writable: self.writable(),
             shortages: common.shortages.clone(),
+        })
+    }
+
+    fn secrets(&self, common: &CommonParts) -> Arc<Secrets> {
+        Arc::new(Secrets {
+            shard: self.shard.clone(),
+            leaders: common.leaders.clone(),
+            here: common.sealed.clone(),
+            exchange: common.key_exchange.clone(),
+            writable: self.writable(),
         })
     }
 

@@ -1,7 +1,8 @@
 //! What a node is made of.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use vouch_cluster::NodeId;
 use vouch_commitlog::{LogPosition, LogReader};
@@ -19,6 +20,7 @@ use crate::others_room::OthersRoom;
 use crate::peers::Speaking;
 use crate::retention::RetentionReport;
 use crate::routes::Routes;
+use crate::secrets::{KeyExchange, NodeKeys, SealedSecretsHere};
 use crate::served::ServedLog;
 use crate::sessions::{Expiry, Sessions};
 use crate::shortages::Shortages;
@@ -75,6 +77,10 @@ pub(super) struct CommonParts {
     pub(super) ends: Arc<Ends>,
     /// Bindings that are ready to be asked.
     pub(super) bound: Arc<BoundComponents>,
+    /// Opens what bindings name.
+    pub(super) sealed: Arc<SealedSecretsHere>,
+    /// Gets and gives the keys for it.
+    pub(super) key_exchange: Arc<KeyExchange>,
     /// Files of components.
     pub(super) files: ComponentFiles,
     /// Turns to search.
@@ -116,6 +122,22 @@ impl NodeParts {
             log: self.served.clone(),
             makes_topics: self.config.auto_create_topics,
         });
+        let keys = Arc::new(NodeKeys::of(self.config.secret_keys()));
+        let sealed = Arc::new(SealedSecretsHere {
+            shard: shard.clone(),
+            keys: keys.clone(),
+            cluster_id: self.identity.cluster_id,
+        });
+        let key_exchange = Arc::new(KeyExchange {
+            keys,
+            leaders: leaders.clone(),
+            belongs: self.signals.belongs(),
+            named: self.signals.secret_keys(),
+            secured: self.speaking.as_ref().map(|speaking| speaking.is_secured()),
+            spread: Mutex::default(),
+            lacks: AtomicBool::new(false),
+            lacking_there: Mutex::default(),
+        });
         let files = ComponentFiles { shard: shard.clone(), log: log.clone(), store: self.store.clone() };
         CommonParts {
             leaders,
@@ -124,7 +146,9 @@ impl NodeParts {
             halves: Arc::new(Halves { shard: shard.clone(), log, routes: routes.clone() }),
             routes,
             ends: Arc::new(Ends { shard: shard.clone(), shortages: shortages.clone(), metrics: metrics.clone() }),
-            bound: Arc::new(BoundComponents::new(shard, files.clone(), self.engine.clone())),
+            bound: Arc::new(BoundComponents::new(shard, files.clone(), self.engine.clone(), sealed.clone())),
+            sealed,
+            key_exchange,
             files,
             turns: SearchTurns::new(),
             disk,

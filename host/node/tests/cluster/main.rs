@@ -3,11 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
 
+#[path = "../common/checking.rs"]
+mod checking;
 #[path = "../common/mod.rs"]
 mod common;
 mod forwarded;
 mod nodes;
 mod room;
+mod secrets;
 mod shared;
 
 use std::path::Path;
@@ -18,7 +21,7 @@ use tokio::task::spawn_blocking;
 use vouch_broker::{NotDone, NothingStored};
 use vouch_cluster::{NodeAddresses, NodeId};
 use vouch_node::{ClusterToken, JoinSettings, Node, NodeConfig, PeerSettings, StartError, StartProgress};
-use vouch_transport::{CertificateAuthority, LinkState, PeerSecurity};
+use vouch_transport::{LinkState, PeerSecurity};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_node_with_its_messages_becomes_one_of_three_and_they_outlive_it() {
@@ -163,36 +166,9 @@ async fn a_start_that_waits_for_its_cluster_can_be_given_up() {
     assert!(matches!(start.await.unwrap(), Err(StartError::GivenUp)));
 }
 
-/// The certificates of a node, by an authority that lies beside its folder.
-fn mutual(folder: &Path, id: u64, cluster_id: [u8; 16]) -> PeerSecurity {
-    let authority = folder.join("authority");
-    let made = CertificateAuthority::load(&authority).unwrap_or_else(|_| {
-        let made = CertificateAuthority::create().unwrap();
-        std::fs::create_dir_all(&authority).unwrap();
-        made.save(&authority).unwrap();
-        made
-    });
-    let files = folder.join(format!("certificates-{id}"));
-    if !files.exists() {
-        std::fs::create_dir_all(&files).unwrap();
-        made.issue(cluster_id, id, &["127.0.0.1"]).unwrap().save(&files).unwrap();
-    }
-    PeerSecurity::Mutual {
-        authority: files.join("authority.pem"),
-        certificate: files.join("node.pem"),
-        key: files.join("node-key.pem"),
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nodes_that_show_certificates_are_one_cluster() {
-    let mut nodes = Nodes::begin().await;
-    nodes.security = mutual;
-    // The first learns what cluster it is when it begins, so its certificate comes with its second start.
-    let config = nodes.config(1);
-    nodes.running[0].stop().await;
-    nodes.running[0] = started(config).await.unwrap();
-    nodes.become_three().await;
+    let mut nodes = Nodes::three_with_certificates().await;
     nodes.running.remove(0).stop().await;
     nodes.must_send("secured").await;
     assert_eq!(nodes.bodies("g").await, expected(&["secured"]));

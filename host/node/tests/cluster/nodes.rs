@@ -9,7 +9,7 @@ use vouch_broker::{NotDone, NothingStored, ResourceName};
 use vouch_cluster::{GroupMembers, NodeId};
 use vouch_consensus::Role;
 use vouch_node::{ClusterToken, JoinSettings, Node, NodeConfig, PeerSettings, Receipt, SendRequest, StartError};
-use vouch_transport::PeerSecurity;
+use vouch_transport::{CertificateAuthority, PeerSecurity};
 
 use crate::common::{config, message, receive_now, topic};
 
@@ -74,6 +74,27 @@ pub(crate) fn no_security(_: &Path, _: u64, _: [u8; 16]) -> PeerSecurity {
     PeerSecurity::Insecure
 }
 
+/// The certificates of a node, by an authority that lies beside its folder.
+fn mutual(folder: &Path, id: u64, cluster_id: [u8; 16]) -> PeerSecurity {
+    let authority = folder.join("authority");
+    let made = CertificateAuthority::load(&authority).unwrap_or_else(|_| {
+        let made = CertificateAuthority::create().unwrap();
+        std::fs::create_dir_all(&authority).unwrap();
+        made.save(&authority).unwrap();
+        made
+    });
+    let files = folder.join(format!("certificates-{id}"));
+    if !files.exists() {
+        std::fs::create_dir_all(&files).unwrap();
+        made.issue(cluster_id, id, &["127.0.0.1"]).unwrap().save(&files).unwrap();
+    }
+    PeerSecurity::Mutual {
+        authority: files.join("authority.pem"),
+        certificate: files.join("node.pem"),
+        key: files.join("node-key.pem"),
+    }
+}
+
 impl Nodes {
     /// A node alone with a topic and twenty messages.
     pub(crate) async fn begin() -> Self {
@@ -91,6 +112,25 @@ impl Nodes {
         let mut nodes = Self::begin().await;
         nodes.become_three().await;
         nodes
+    }
+
+    /// The same, and they show each other certificates.
+    pub(crate) async fn three_with_certificates() -> Self {
+        let mut nodes = Self::begin().await;
+        nodes.security = mutual;
+        // The first learns what cluster it is when it begins, so its certificate comes with its second start.
+        let config = nodes.config(1);
+        nodes.running[0].stop().await;
+        nodes.running[0] = started(config).await.unwrap();
+        nodes.become_three().await;
+        nodes
+    }
+
+    /// A node that was stopped is there again, at the end of those that run, where it was before.
+    pub(crate) async fn come_back(&mut self, id: u64, listen: &str) {
+        let config = self.config(id);
+        let peers = config.peers.map(|peers| PeerSettings { listen: listen.to_owned(), ..peers });
+        self.running.push(started(NodeConfig { peers, ..config }).await.unwrap());
     }
 
     pub(crate) async fn become_three(&mut self) {

@@ -15,7 +15,7 @@ impl CallState {
     /// The database that the binding calls so, and by when it must answer.
     fn database(&self, name: &str) -> Result<(Database, SqlCall), SqlError> {
         match self.sql.databases.get(name) {
-            Some(database) => Ok((database.clone(), self.sql.call)),
+            Some(granted) => Ok((granted.database.clone(), self.sql.call)),
             None => Err(SqlError::NotGranted(format!(
                 "the binding grants no database `{name}`; name it in \"sql\" of its grants"
             ))),

@@ -141,15 +141,19 @@ impl OutputStream for LineStream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{log::LogRing, secrets::Secrets};
+    use crate::{
+        log::LogRing,
+        secrets::{BindingSecrets, HiddenValues},
+    };
 
     #[test]
     fn a_secret_across_the_end_of_what_is_kept_leaves_no_half() {
         const SECRET: &str = "s3cr3t-0123456789";
         let config = [("token".to_owned(), SECRET.to_owned())].into();
+        let secrets = Arc::new(BindingSecrets::of(&config, &HiddenValues::default()));
         for before in MAX_LINE - 2 * SECRET.len()..=MAX_LINE {
             let ring = LogRing::new("b", "d");
-            let log = CallLog::new(Arc::clone(&ring), Arc::new(Secrets::of(&config)), "t".to_owned());
+            let log = CallLog::new(Arc::clone(&ring), Arc::clone(&secrets), "t".to_owned());
             let line = format!("{}{SECRET} and more\nnext\n", "x".repeat(before));
             LineStream::new(&log, Level::Info).write(line.into()).unwrap();
             let lines = ring.after(0);

@@ -255,9 +255,9 @@ async fn settings_that_can_never_answer_are_refused_when_they_are_set_and_settle
                 grant(spec, "http://127.0.0.1:1");
                 config(spec, &[("url", &format!("{}/orders/{{key}}", server.origin()))]);
                 config(spec, &[("commit", "200")]);
-                assert_eq!(plugin.check_config(&spec.config, &spec.grants), Ok(()));
+                assert_eq!(plugin.check_config(spec), Ok(()));
                 config(spec, wrong);
-                refused = plugin.check_config(&spec.config, &spec.grants);
+                refused = plugin.check_config(spec);
             })
             .await;
         let refused = refused.unwrap_err().to_string();
@@ -277,10 +277,10 @@ async fn a_url_whose_origin_is_not_granted_is_refused_when_it_is_set() {
     for granted in [&[][..], &["http://127.0.0.1:9001"], &["https://127.0.0.1:9000", "http://localhost:9000"]] {
         spec.grants.http.clear();
         granted.iter().for_each(|origin| grant(&mut spec, origin));
-        let error = plugin.check_config(&spec.config, &spec.grants).unwrap_err().to_string();
+        let error = plugin.check_config(&spec).unwrap_err().to_string();
         assert!(error.contains("http://127.0.0.1:9000") && error.contains("grants.http"), "{error}");
         assert!(granted.iter().all(|origin| error.contains(origin)), "{error}");
     }
     grant(&mut spec, "HTTP://127.1:9000");
-    assert_eq!(plugin.check_config(&spec.config, &spec.grants), Ok(()));
+    assert_eq!(plugin.check_config(&spec), Ok(()));
 }

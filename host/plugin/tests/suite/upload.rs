@@ -1,7 +1,7 @@
 //! What an upload is told.
 
 use bytes::Bytes;
-use vouch_plugin::{ByteSize, UploadRefused, World};
+use vouch_plugin::{BindingSpec, ByteSize, UploadRefused, World};
 
 use crate::{
     guests::{self, CHECKBACK, check, commit},
@@ -194,13 +194,14 @@ fn declaring(wasm: &Bytes, json: &str) -> Bytes {
 
 #[tokio::test]
 async fn a_component_says_what_it_reads_of_its_config() {
-    let (house, none) = (House::new(), vouch_plugin::Grants::default());
+    let house = House::new();
     let plain = check(&commit());
-    let config = |entries: &[(&str, &str)]| {
-        entries.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    let spec = |entries: &[(&str, &str)]| {
+        let config = entries.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        BindingSpec { config, ..BindingSpec::new("b") }
     };
     assert_eq!(house.engine.inspect(plain.clone()).await.unwrap().config, None);
-    assert_eq!(house.load(plain.clone()).await.check_config(&config(&[("any", "thing")]), &none), Ok(()));
+    assert_eq!(house.load(plain.clone()).await.check_config(&spec(&[("any", "thing")])), Ok(()));
 
     let wasm = declaring(&plain, r#"[{"name":"region","required":true},{"name":"wait","type":"duration"}]"#);
     // The second time from the cache, where it must be as well.
@@ -209,16 +210,16 @@ async fn a_component_says_what_it_reads_of_its_config() {
         let json = serde_json::to_value(&verdict).unwrap();
         assert_eq!(json["config"][0], serde_json::json!({"name": "region", "type": "text", "required": true}));
         let plugin = house.engine.load(&verdict.digest, wasm.clone()).await.unwrap();
-        assert_eq!(plugin.check_config(&config(&[("region", "eu"), ("wait", "1s")]), &none), Ok(()));
-        let error = plugin.check_config(&config(&[("regoin", "eu")]), &none).unwrap_err().to_string();
+        assert_eq!(plugin.check_config(&spec(&[("region", "eu"), ("wait", "1s")])), Ok(()));
+        let error = plugin.check_config(&spec(&[("regoin", "eu")])).unwrap_err().to_string();
         assert!(error.contains("did you mean `region`?"), "{error}");
-        assert!(plugin.check_config(&config(&[("region", "eu"), ("wait", "long")]), &none).is_err());
+        assert!(plugin.check_config(&spec(&[("region", "eu"), ("wait", "long")])).is_err());
     }
     let other = House { engine: vouch_plugin::Engine::start(cached(&house)).unwrap(), folder: house.folder };
     let digest = other.engine.inspect(wasm.clone()).await.unwrap().digest;
     let plugin = other.engine.load(&digest, wasm).await.unwrap();
     assert_eq!(plugin.compiled_from(), vouch_plugin::CompiledFrom::Cache);
-    assert!(plugin.check_config(&config(&[]), &none).is_err());
+    assert!(plugin.check_config(&spec(&[])).is_err());
 }
 
 /// Settings of an engine on the same cache.
@@ -230,7 +231,7 @@ fn cached(house: &House) -> vouch_plugin::EngineConfig {
 
 #[tokio::test]
 async fn what_only_a_later_version_knows_of_its_config_is_said_and_refuses_nothing() {
-    let (house, none) = (House::new(), vouch_plugin::Grants::default());
+    let house = House::new();
     let wasm = declaring(&check(&commit()), r#"[{"name":"moon","type":"phase","at-most":3}]"#);
     // The second time from the cache, where it must be as well.
     for _ in 0..2 {
@@ -240,7 +241,7 @@ async fn what_only_a_later_version_knows_of_its_config_is_said_and_refuses_nothi
         assert_eq!(json["config"][0], serde_json::json!({"name": "moon", "type": "phase", "at-most": 3}));
         let plugin = house.engine.load(&verdict.digest, wasm.clone()).await.unwrap();
         let config = [("moon".to_owned(), "full".to_owned())].into();
-        assert_eq!(plugin.check_config(&config, &none), Ok(()));
+        assert_eq!(plugin.check_config(&BindingSpec { config, ..BindingSpec::new("b") }), Ok(()));
     }
 }
 

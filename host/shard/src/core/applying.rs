@@ -154,6 +154,9 @@ impl Core {
         if self.effects.iter().any(|effect| matches!(effect, Effect::Members | Effect::Nodes)) {
             self.commands.push_back(Command::MembersChanged);
         }
+        if self.effects.contains(&Effect::Secrets) {
+            self.commands.push_back(Command::SecretsChanged);
+        }
         let effects = self.effects.drain(..);
         let changed = match &mut self.leader {
             Some(leader) => leader.take_effects(&self.state, effects),

@@ -66,6 +66,8 @@ pub enum Command {
     DirectoryChanged,
     /// Who belongs to the cluster changed, or where its nodes are: as the state says it now.
     MembersChanged,
+    /// Other keys open the secrets than before, as the state says it now.
+    SecretsChanged,
     /// A check may be due earlier than was known, or a binding changed.
     ChecksChanged,
     /// The log's time leapt to this: the record that says so is durable. Until now nobody was told a time beyond it.

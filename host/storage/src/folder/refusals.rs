@@ -18,6 +18,8 @@ use crate::layout::ShardFolder;
 const BACKUP_FILES: [&str; 2] = ["backup.json", "backup.unfinished"];
 /// Made by the system in every new file system.
 const LOST_AND_FOUND: &str = "lost+found";
+/// The keys of secrets, which an operator copies from another node.
+const SECRET_KEYS: &str = "secrets.key";
 /// In the name of the hidden folder that a restore fills.
 const RESTORING: &str = "restoring-";
 
@@ -63,8 +65,10 @@ pub(super) fn refuse_others(dir: &Path) -> Result<(), StartError> {
     if let Some(unfinished) = names.iter().find(|name| name.starts_with('.') && name.contains(RESTORING)) {
         return Err(StartError::UnfinishedRestore(dir.join(unfinished)));
     }
-    let is_others =
-        |name: &&String| !name.starts_with('.') && *name != LOST_AND_FOUND && !OURS.contains(&name.as_str());
+    let is_others = |name: &&String| {
+        let tolerated = [LOST_AND_FOUND, SECRET_KEYS].contains(&name.as_str());
+        !name.starts_with('.') && !tolerated && !OURS.contains(&name.as_str())
+    };
     match names.iter().find(is_others) {
         Some(found) => Err(StartError::NotEmpty { path: dir.to_owned(), found: found.clone() }),
         None => Ok(()),
@@ -80,8 +84,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path();
         assert!(refuse_others(&dir.join("missing")).is_ok());
-        // A volume of its own, a folder that git keeps, what an interrupted start left.
-        for tolerated in ["lost+found", ".gitkeep", "lock", "endpoints.json"] {
+        // A volume of its own, a folder that git keeps, what an interrupted start left, keys that were copied before.
+        for tolerated in ["lost+found", ".gitkeep", "lock", "endpoints.json", "secrets.key"] {
             fs::write(dir.join(tolerated), "").unwrap();
         }
         fs::create_dir_all(ShardFolder::of(dir, ShardId::FIRST).log()).unwrap();

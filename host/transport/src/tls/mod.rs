@@ -9,9 +9,10 @@ mod said;
 mod verify;
 
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, SystemTime};
 
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor};
 use rustls::version::TLS13;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -31,40 +32,58 @@ pub(crate) const TLS_HANDSHAKE: u8 = 0x16;
 struct LoadedSecurity {
     connector: TlsConnector,
     acceptor: TlsAcceptor,
+    /// What others are shown, and whom this node believes.
+    shown: Arc<(Vec<CertificateDer<'static>>, Vec<TrustAnchor<'static>>)>,
+    /// From when on nobody believes what this node shows.
+    until: SystemTime,
+}
+
+/// Files that were read anew and fit each other. They hold from when they are taken over.
+pub struct RereadSecurity(Secured);
+
+/// Where it was read from, and what was; none without TLS.
+struct Secured {
+    source: PeerSecurity,
+    loaded: Option<LoadedSecurity>,
 }
 
 /// How connections are secured. Files are read again when somebody says so, all or nothing: who replaces three files one after
 /// the other has none that fit each other meanwhile.
-pub(crate) struct SecurityState {
-    source: PeerSecurity,
-    /// None without TLS.
-    loaded: RwLock<Option<LoadedSecurity>>,
-}
+pub(crate) struct SecurityState(RwLock<Secured>);
 
 impl SecurityState {
     /// # Errors
     /// A file cannot be read, or the files do not fit each other.
     pub(crate) fn new(source: PeerSecurity) -> Result<Self, SecurityError> {
-        let loaded = RwLock::new(load(&source)?);
-        Ok(Self { source, loaded })
+        let loaded = load(&source)?;
+        Ok(Self(RwLock::new(Secured { source, loaded })))
     }
 
-    /// Reads the files anew, for connections that begin from now on.
-    ///
-    /// # Errors
-    /// As [`Self::new`]; what was read before stays in use.
-    pub(crate) fn reload(&self) -> Result<(), SecurityError> {
-        let loaded = load(&self.source)?;
-        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
-        Ok(())
+    fn now(&self) -> RwLockReadGuard<'_, Secured> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Uses other files for connections that begin from now on; whether they say something else than those before. With TLS or
+    /// without is settled when it begins: the other kind is not taken.
+    pub(crate) fn take_over(&self, RereadSecurity(read): RereadSecurity) -> bool {
+        let mut now = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let (Some(before), Some(after)) = (&now.loaded, &read.loaded) else { return false };
+        let changed = before.shown != after.shown;
+        *now = read;
+        changed
     }
 
     pub(crate) fn is_mutual(&self) -> bool {
-        matches!(self.source, PeerSecurity::Mutual { .. })
+        matches!(self.now().source, PeerSecurity::Mutual { .. })
+    }
+
+    /// Until when others believe what this node shows; `None` without TLS.
+    pub(crate) fn until(&self) -> Option<SystemTime> {
+        self.now().loaded.as_ref().map(|loaded| loaded.until)
     }
 
     fn loaded(&self) -> Option<LoadedSecurity> {
-        self.loaded.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.now().loaded.clone()
     }
 
     /// Secures a connection that was dialed.
@@ -123,11 +142,30 @@ impl PeerSecurity {
     pub fn check(&self) -> Result<(), SecurityError> {
         load(self).map(drop)
     }
+
+    /// Reads the files, to be used from when they are taken over.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn read(&self) -> Result<RereadSecurity, SecurityError> {
+        Ok(RereadSecurity(Secured { source: self.clone(), loaded: load(self)? }))
+    }
+}
+
+/// When the first certificate of a chain ends.
+fn until(chain: &[CertificateDer<'_>]) -> Result<SystemTime, String> {
+    let first = chain.first().ok_or("there is no certificate in it")?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(first).map_err(|error| error.to_string())?;
+    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or_default();
+    Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
 fn load(source: &PeerSecurity) -> Result<Option<LoadedSecurity>, SecurityError> {
     let PeerSecurity::Mutual { authority, certificate, key } = source else { return Ok(None) };
     let PeerCertificates { roots, chain, key: secret } = files::read(authority, certificate, key)?;
+    let until =
+        until(&chain).map_err(|why| SecurityError::Read { what: "the certificate", path: certificate.clone(), why })?;
+    let shown = Arc::new((chain.clone(), roots.roots.clone()));
     let pair = |source: rustls::Error| SecurityError::Pair {
         certificate: certificate.clone(),
         key: key.clone(),
@@ -157,6 +195,8 @@ fn load(source: &PeerSecurity) -> Result<Option<LoadedSecurity>, SecurityError> 
     Ok(Some(LoadedSecurity {
         connector: TlsConnector::from(Arc::new(client)),
         acceptor: TlsAcceptor::from(Arc::new(server)),
+        shown,
+        until,
     }))
 }
 

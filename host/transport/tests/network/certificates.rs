@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tempfile::TempDir;
@@ -124,13 +124,18 @@ async fn files_are_read_again_when_it_is_said_and_all_or_nothing() {
     until_down(link.watch(), "expired").await;
     let renewed = issue(&authority, CLUSTER, 1, LONG);
     fs::copy(renewed.path().join("node.pem"), expired.path().join("node.pem")).unwrap();
-    let half = one.reload_security().unwrap_err();
+    let until = one.certificate_until().unwrap();
+    assert!(until < SystemTime::now(), "{until:?}");
+    let half = files(expired.path()).read().err().unwrap();
     assert!(matches!(half, SecurityError::Pair { .. }), "{half}");
     fs::copy(renewed.path().join("node-key.pem"), expired.path().join("node-key.pem")).unwrap();
-    one.reload_security().unwrap();
+    assert!(one.take_over_security(files(expired.path()).read().unwrap()));
+    assert!(one.certificate_until().unwrap() > SystemTime::now());
+    assert!(!one.take_over_security(files(expired.path()).read().unwrap()), "the same says nothing else");
+    assert!(!one.take_over_security(PeerSecurity::Insecure.read().unwrap()), "what is secured stays so");
     until_up(link.watch()).await;
     fs::write(expired.path().join("authority.pem"), "").unwrap();
-    let empty = one.reload_security().unwrap_err().to_string();
+    let empty = files(expired.path()).read().err().unwrap().to_string();
     assert!(empty.contains("authority.pem") && empty.contains("no certificate in PEM form"), "{empty}");
     let missing = Setup { security: files(Path::new("/nowhere")), ..Setup::of(1) };
     let config = vouch_transport::TransportConfig {

@@ -3,6 +3,8 @@
 //! How far others are only the one that leads knows. On the others those samples are missing, and not 0: a sum over all nodes is
 //! right whoever leads.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
@@ -41,6 +43,15 @@ pub(super) fn cluster(registry: &mut Registry, view: &ClusterView, own: OwnLog) 
         registry.register(name, help, ConstCounter::new(value));
     }
     each(registry, &view.standings(own));
+}
+
+/// Until when the others believe this node.
+pub(super) fn certificate(registry: &mut Registry, until: Option<SystemTime>) {
+    let seconds = until.map(|until| until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
+    let samples = Samples::Gauges(seconds.map(|seconds| (Labels::new(), seconds)).into_iter().collect());
+    let help = "When the certificate that this node shows to the others ends, in seconds since 1970; missing where it shows none";
+    let (name, unit) = ("cluster_certificate_end", Some(Unit::Seconds));
+    registry.register_collector(Box::new(Family { name, help, unit, samples }));
 }
 
 /// What is known of single nodes. There are 32 at most, so the label is bounded.

@@ -62,6 +62,7 @@ pub(crate) async fn text(State(app): State<Arc<App>>) -> Result<Response, Proble
         let mut of_node = registry(&app, (&numbers, &*view), outside.backup_age_seconds);
         if let Some(cluster) = &cluster {
             cluster::cluster(&mut of_node, cluster, numbers.log());
+            cluster::certificate(&mut of_node, app.node.cluster.certificate_until());
         }
         encode_registry(&mut text, &of_node)?;
         let mut of_process = Registry::default();
@@ -220,6 +221,11 @@ fn measure(registry: &mut Registry, node: &Node, numbers: &Numbers) {
             "read_only",
             "1 while a damaged log is served read-only.",
             u64::from(matches!(node.status.health(), NodeHealth::ReadOnly(_))),
+        ),
+        (
+            "secret_keys_missing",
+            "1 while this node lacks a key of secrets: bindings that name them get no answer where it leads.",
+            u64::from(node.secrets.lacks_keys()),
         ),
         (
             "ready",

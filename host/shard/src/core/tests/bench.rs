@@ -424,6 +424,7 @@ fn told(command: &Command) -> String {
         Command::Send(message, _) => format!("send {message:?}"),
         Command::DirectoryChanged => "directory changed".to_owned(),
         Command::MembersChanged => "members changed".to_owned(),
+        Command::SecretsChanged => "secrets changed".to_owned(),
         Command::ChecksChanged => "checks changed".to_owned(),
         Command::FollowClock(time) => format!("follow {time:?}"),
         Command::Close(why) => format!("close {why}"),

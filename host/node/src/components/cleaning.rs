@@ -1,0 +1,123 @@
+//! Emptying the fence tables of a binding's databases.
+//!
+//! A row is needed for as long as its transaction may be asked about, or a business transaction may still come to insert it. So no
+//! row goes that was noted later than a day before the oldest transaction of the binding's topics that is open or parked.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+use vouch_broker::{HalfPosition, Millis, NotDone, Refusal, ResourceName, State, TopicId};
+
+use super::Components;
+use super::document::BindingDocument;
+
+/// Rows of this long before the oldest transaction stay: the clocks of broker and database differ.
+const MARGIN: Duration = Duration::from_secs(24 * 60 * 60);
+/// No row goes that is younger: a business transaction may still run.
+const OLDER_THAN_MIN: Duration = Duration::from_secs(60 * 60);
+/// Open transactions that are looked at in one turn of the shard.
+const LOOKED_AT: usize = 4_096;
+/// How long the databases of one binding may take, together.
+const CLEANED_WITHIN: Duration = Duration::from_secs(60);
+
+/// What came of a cleaning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FenceCleaning {
+    /// Rows went that were noted before this.
+    pub noted_before: Millis,
+    /// Of each database with a fence.
+    pub databases: Vec<CleanedFence>,
+}
+
+/// What came of it in one database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CleanedFence {
+    /// Its name in the binding.
+    pub name: String,
+    /// Rows that went, or would go.
+    pub rows: u64,
+    /// There are more, for which the time was too short.
+    pub more: bool,
+    /// What the database said, where it failed.
+    pub error: Option<String>,
+}
+
+impl Components {
+    /// Deletes rows of the binding's fence tables that are older than this and that nobody needs any more. `dry`: only says how many
+    /// those are.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`]; [`Refusal::Invalid`] where the binding has no fence, or less than an hour is asked for. What a database
+    /// says is told beside its name.
+    pub async fn clean_fences(&self, name: &str, older_than: Duration, dry: bool) -> Result<FenceCleaning, NotDone> {
+        if older_than < OLDER_THAN_MIN {
+            return Err(invalid(format!(
+                "rows younger than {} are never deleted: a business transaction may still run",
+                humantime::format_duration(OLDER_THAN_MIN)
+            )));
+        }
+        let missing = || NotDone::Refused(Refusal::NotFound(format!("there is no binding {name}")));
+        let entry = self.binding(name).await?.ok_or_else(missing)?;
+        let document = BindingDocument::parse(&entry.spec)?;
+        let answerer = self.bound.answerer(name, &entry).await?;
+        let fences: Vec<_> = answerer.binding.fences().collect();
+        if fences.is_empty() {
+            return Err(invalid(format!("binding {name} grants no database with a fence table")));
+        }
+        let mut before = self.clock.now().0.saturating_sub(millis(older_than));
+        if let Some(oldest) = self.oldest_open(&document.topics).await? {
+            before = before.min(oldest.0.saturating_sub(millis(MARGIN)));
+        }
+        let noted_before = SystemTime::UNIX_EPOCH + Duration::from_millis(before);
+        let until = tokio::time::Instant::now() + CLEANED_WITHIN;
+        let mut databases = Vec::new();
+        for (name, fence) in fences {
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            let cleaned = fence.clean(noted_before, left, dry).await;
+            let (rows, more, error) = match cleaned {
+                Ok((rows, all)) => (rows, !all, None),
+                Err(why) => (0, true, Some(why.to_string())),
+            };
+            databases.push(CleanedFence { name: name.to_owned(), rows, more, error });
+        }
+        Ok(FenceCleaning { noted_before: Millis(before), databases })
+    }
+
+    /// When the oldest transaction of these topics was opened that has not ended. They are looked through in the order of the log, a
+    /// part at a time: there may be millions of other topics.
+    async fn oldest_open(&self, topics: &[String]) -> Result<Option<Millis>, NotDone> {
+        let names: Vec<ResourceName> = topics.iter().map(|topic| ResourceName::parse(topic)).collect();
+        let ids = move |state: &State| {
+            let id = |name| state.topics().named(name).ok().map(|topic| topic.id);
+            names.iter().filter_map(id).collect::<BTreeSet<TopicId>>()
+        };
+        let ids = self.shard.read(ids).await?;
+        let mut after: Option<HalfPosition> = None;
+        loop {
+            let ids = ids.clone();
+            let look = move |state: &State| {
+                let mut last = None;
+                for (half, open) in state.open_transactions().iter(after).take(LOOKED_AT) {
+                    if ids.contains(&open.topic) {
+                        return Ok(open.opened_at);
+                    }
+                    last = Some(half);
+                }
+                Err(last)
+            };
+            match self.shard.read(look).await? {
+                Ok(opened_at) => return Ok(Some(opened_at)),
+                Err(None) => return Ok(None),
+                Err(last) => after = last,
+            }
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn invalid(why: String) -> NotDone {
+    NotDone::Refused(Refusal::Invalid(why))
+}
