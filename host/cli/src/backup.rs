@@ -73,7 +73,10 @@ pub(crate) fn backup(args: &BackupArgs) -> anyhow::Result<()> {
     if taken.of_several {
         output::note(OF_SEVERAL)?;
     }
-    Ok(output::note("keys of TLS certificates are not in it; verify it at any time with: vouch restore --check")?)
+    Ok(output::note(
+        "keys are not in it, neither those of TLS certificates nor those of secrets (secrets.key: keep a copy of it elsewhere); verify it at any \
+         time with: vouch restore --check",
+    )?)
 }
 
 /// Runs `vouch restore`.

@@ -4,7 +4,7 @@
 //! against the component (does it export what is needed, is every origin granted that its config names) and refuses or
 //! warns; its sentences are printed as they come, in words of flags (`failure`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
@@ -49,6 +49,19 @@ Examples:
         #[command(flatten)]
         http: HttpArgs,
     },
+    /// Try a binding: its databases are looked at and its component is asked, and nothing of that stays.
+    #[command(after_help = "\
+Examples:
+  vouch binding test orders
+  vouch binding test orders --half half.json")]
+    Test {
+        name: String,
+        /// JSON file with the half message to ask about: id, topic, tag, keys, properties, body; what is left out is made up.
+        #[arg(long, value_name = "FILE")]
+        half: Option<PathBuf>,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
     /// Delete a binding: its open transactions wait for a producer, or for another binding.
     #[command(after_help = "Example:\n  vouch binding delete orders")]
     Delete {
@@ -62,9 +75,11 @@ impl BindingCommand {
     /// Whether `--json` was given.
     pub(crate) fn json(&self) -> bool {
         match self {
-            Self::Set { http, .. } | Self::List { http, .. } | Self::Show { http, .. } | Self::Delete { http, .. } => {
-                http.json
-            }
+            Self::Set { http, .. }
+            | Self::List { http, .. }
+            | Self::Show { http, .. }
+            | Self::Test { http, .. }
+            | Self::Delete { http, .. } => http.json,
         }
     }
 }
@@ -129,6 +144,13 @@ impl BindingSettings {
             let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
             return text::json(&text).map_err(|why| WrongUsage::error(format!("{} {why}", file.display())));
         }
+        if let Some((twice, _)) =
+            self.config.iter().find(|(name, _)| self.config_secret.iter().any(|(other, _)| other == name))
+        {
+            return Err(WrongUsage::error(format!(
+                "`{twice}` is set by --config and by --config-secret: leave out one of them"
+            )));
+        }
         let mut document = Map::new();
         set_some(&mut document, "plugin", self.plugin.clone());
         set_some(&mut document, "topics", (!self.topics.is_empty()).then(|| self.topics.clone()));
@@ -171,6 +193,7 @@ pub(crate) fn run(command: BindingCommand) -> anyhow::Result<()> {
         BindingCommand::Set { name, settings, http } => set(&name, &settings, &http),
         BindingCommand::List { page, http } => list(&page, &http),
         BindingCommand::Show { name, http } => resource::show(&http, &path(&name)),
+        BindingCommand::Test { name, half, http } => test(&name, half.as_deref(), &http),
         BindingCommand::Delete { name, http } => resource::delete(&http, "binding", &path(&name), &name),
     }
 }
@@ -199,6 +222,54 @@ fn component(binding: &Value) -> String {
         Some(digest) if !plugin.contains('@') => format!("{plugin} ({})", digest.chars().take(19).collect::<String>()),
         _ => plugin,
     }
+}
+
+/// Says what came of trying a binding. Fails if something is wrong with it that stays so.
+fn test(name: &str, half: Option<&Path>, http: &HttpArgs) -> anyhow::Result<()> {
+    let half = match half {
+        None => json!({}),
+        Some(file) => {
+            let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            text::json(&text).map_err(|why| WrongUsage::error(format!("{} {why}", file.display())))?
+        }
+    };
+    let answer = http.client()?.post(&format!("{}/test", path(name)), &json!({ "half": half }))?.body;
+    let each = |member: &str| answer[member].as_array().cloned().unwrap_or_default();
+    if http.json {
+        output::json(&answer)?;
+    } else {
+        for database in each("databases") {
+            let name = cell(&database, "name");
+            let found =
+                [("refusals", "must not be used"), ("warnings", "warning")].into_iter().flat_map(|(member, word)| {
+                    let said = database[member].as_array().cloned().unwrap_or_default();
+                    said.into_iter().map(move |text| format!("{word}: {}", output::plain(&text)))
+                });
+            let error = database["error"].as_str().map(|error| format!("not known: {error}"));
+            let lines: Vec<String> = found.chain(error).collect();
+            match lines.as_slice() {
+                [] => output::line(format_args!("database {name}: reached"))?,
+                lines => lines.iter().try_for_each(|line| output::line(format_args!("database {name}: {line}")))?,
+            }
+        }
+        for call in each("calls") {
+            let [asked_as, said, took] = ["asked_as", "answer", "took_ms"].map(|member| cell(&call, member));
+            let [memory, limit] = ["memory", "memory_limit"].map(|member| cell(&call, member));
+            let reason = call["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
+            output::line(format_args!("{asked_as}: {said}{reason} ({took} ms, {memory} of {limit})"))?;
+            for asked in call["asked_for"].as_array().into_iter().flatten() {
+                output::line(format_args!("  {}", output::plain(asked)))?;
+            }
+            if let Some(wrong) = call["wrong"].as_str() {
+                output::line(format_args!("  wrong: {wrong}"))?;
+            }
+        }
+    }
+    let refused = each("databases").iter().any(|found| found["refusals"].as_array().is_some_and(|all| !all.is_empty()));
+    if refused || each("calls").iter().any(|call| call["wrong"].is_string()) {
+        anyhow::bail!("binding {name} cannot do what it is set for; see above what is to be mended");
+    }
+    Ok(())
 }
 
 /// Prints a page of bindings, a line each.

@@ -131,6 +131,12 @@ impl HttpClient {
         self.document(self.request(Method::POST, path, &headers), body.to_string().into_bytes())
     }
 
+    /// The same for what takes its time.
+    pub(crate) fn post_patiently(&self, path: &str, body: &Value) -> anyhow::Result<HttpAnswer> {
+        let patient = Self { agent: agent(Some(UPLOADED_WITHIN)), base: self.base.clone(), token: self.token.clone() };
+        patient.post(path, body)
+    }
+
     /// Deletes.
     pub(crate) fn delete(&self, path: &str) -> anyhow::Result<HttpAnswer> {
         self.document(self.request(Method::DELETE, path, &[]), Vec::new())

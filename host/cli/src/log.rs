@@ -54,7 +54,7 @@ Examples:
   vouch log dump --limit 20
   vouch log dump --from 4096 --to 65536 --json | jq .
 
-Secrets of bindings are shown as ***; in the log itself they are readable.")]
+Secrets that are written into bindings are shown as ***; in the log itself they are readable.")]
     Dump(DumpArgs),
     /// Show what a running node knows to be damaged in its log, and which messages were in it.
     #[command(after_help = "\

@@ -68,6 +68,9 @@ pub(crate) struct ValueArgs {
     /// Keep a line end at the end of the value; otherwise one is left out.
     #[arg(long)]
     exact: bool,
+    /// Make another key, where no node has the key file any more: what was sealed before opens no more.
+    #[arg(long)]
+    new_key: bool,
 }
 
 impl SecretCommand {
@@ -139,7 +142,8 @@ fn path(name: &str) -> String {
 
 fn set(name: &str, value: &ValueArgs, http: &HttpArgs) -> anyhow::Result<()> {
     let headers = [("content-type", "application/octet-stream")];
-    let answer = http.client()?.put_bytes(&path(name), value.read()?, &headers)?;
+    let query = if value.new_key { "?new_key=true" } else { "" };
+    let answer = http.client()?.put_bytes(&format!("{}{query}", path(name)), value.read()?, &headers)?;
     resource::warnings(http, &answer.body)?;
     let verb = if answer.created { "set" } else { "replaced: what names it uses the new value from the next call on" };
     resource::report(http, &answer.body, format!("secret {name} {verb}"))
@@ -160,10 +164,11 @@ fn list(page: &PageArgs, http: &HttpArgs) -> anyhow::Result<()> {
 }
 
 fn rotate_key(forget_old: bool, http: &HttpArgs) -> anyhow::Result<()> {
-    let answer = http.client()?.post("/v1/secret-key/rotate", &json!({ "forget_old": forget_old }))?;
+    let answer = http.client()?.post_patiently("/v1/secret-key/rotate", &json!({ "forget_old": forget_old }))?;
     if http.json {
         return Ok(output::json(&answer.body)?);
     }
+    output::note("copy the key file anew to where you keep a copy of it: the old one does not open secrets any more")?;
     let count = |member: &str| answer.body[member].as_array().map_or(0, Vec::len);
     output::line(format_args!(
         "key {} seals now; {} secrets were sealed with it, {} keys of before are kept and {} were removed",
@@ -172,10 +177,14 @@ fn rotate_key(forget_old: bool, http: &HttpArgs) -> anyhow::Result<()> {
         count("kept"),
         cell(&answer.body, "forgotten"),
     ))?;
-    if count("nodes_without") > 0 {
-        let nodes: Vec<String> =
-            answer.body["nodes_without"].as_array().into_iter().flatten().map(Value::to_string).collect();
-        output::note(format_args!("nodes {} get the key when they are reached", nodes.join(", ")))?;
+    for (member, told) in [
+        ("nodes_without", "get the key when they are reached"),
+        ("nodes_with_old", "may still have keys of before: run this again when they are reached"),
+    ] {
+        let nodes: Vec<String> = answer.body[member].as_array().into_iter().flatten().map(Value::to_string).collect();
+        if !nodes.is_empty() {
+            output::note(format_args!("nodes {} {told}", nodes.join(", ")))?;
+        }
     }
     Ok(())
 }
@@ -187,7 +196,7 @@ mod tests {
     fn value(content: &[u8], exact: bool) -> anyhow::Result<Vec<u8>> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content).unwrap();
-        ValueArgs { file: Some(file.path().to_owned()), exact }.read()
+        ValueArgs { file: Some(file.path().to_owned()), exact, new_key: false }.read()
     }
 
     #[test]

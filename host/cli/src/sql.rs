@@ -94,7 +94,7 @@ pub(crate) fn run(command: SqlCommand) -> anyhow::Result<()> {
 fn fence_clean(clean: &FenceClean, http: &HttpArgs) -> anyhow::Result<()> {
     let FenceClean { binding, older_than, dry_run } = clean;
     let path = format!("/v1/bindings/{}/fence-clean", segment(binding));
-    let answer = http.client()?.post(&path, &json!({"older_than": older_than, "dry_run": dry_run}))?.body;
+    let answer = http.client()?.post_patiently(&path, &json!({"older_than": older_than, "dry_run": dry_run}))?.body;
     let databases = answer["databases"].as_array().map_or(&[][..], Vec::as_slice);
     if http.json {
         output::json(&answer)?;

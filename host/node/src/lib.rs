@@ -42,6 +42,7 @@ pub use api::{
     TopicInfo, TransactionMark, TransactionQuery, TransactionState, TransactionView, Written,
 };
 pub use cluster::{ClusterView, NodeRole, NodeStanding, Nodes, OwnLog, majority_of};
+pub use components::{BindingTrial, SampleHalf, TriedCall, TriedDatabase};
 pub use components::{CleanedFence, Components, FenceCleaning, UploadError, limits_in_force};
 pub use config::NodeConfig;
 pub use damage::{Damage, DamagedStretch, LogDamage, LostContent, LostMessages};

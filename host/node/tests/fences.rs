@@ -13,7 +13,9 @@ use common::{config, half, prepare, topic};
 use rusqlite::Connection;
 use vouch_broker::record::EndedBy;
 use vouch_broker::{NotDone, Refusal, TransactionOutcome};
-use vouch_node::{CleanedFence, Dialect, EndRequest, Expect, Node, NodeConfig, PluginUpload, TimeSource, fence_tables};
+use vouch_node::{
+    CleanedFence, Dialect, EndRequest, Expect, Node, NodeConfig, PluginUpload, SampleHalf, TimeSource, fence_tables,
+};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// 2026-05-28T20:26:40Z.
@@ -113,10 +115,10 @@ async fn rows_go_when_they_are_old_and_a_dry_run_takes_none() {
 #[tokio::test]
 async fn rows_stay_that_an_open_transaction_may_be_asked_about_however_old_they_are() {
     let shop = Shop::open().await;
-    // Of a topic that is none of the binding's: it keeps nothing.
-    prepare(&shop.node, "others", half("o1", "x")).await;
     shop.days.0.store(10, Ordering::SeqCst);
-    let open = prepare(&shop.node, "orders", half("m1", "x")).await;
+    // Of a topic that is none of the binding's: another binding may have the same table.
+    let open = prepare(&shop.node, "others", half("m1", "x")).await;
+    prepare(&shop.node, "orders", half("m2", "x")).await;
     for (key, day) in [("long before", 8), ("the day before", 9), ("its own", 10), ("later", 20)] {
         shop.noted(key, day);
     }
@@ -129,7 +131,7 @@ async fn rows_stay_that_an_open_transaction_may_be_asked_about_however_old_they_
     let (outcome, reason) = (TransactionOutcome::Committed, String::new());
     let end = EndRequest { topic: None, message_id: None, transaction: open, outcome, by, reason };
     shop.node.transactions.end(end).await.unwrap();
-    assert_eq!((shop.clean(false).await, shop.keys()), (3, Vec::new()));
+    assert_eq!((shop.clean(false).await, shop.keys().len()), (0, 3), "the other one is open still");
     shop.node.stop().await;
 }
 
@@ -138,7 +140,7 @@ async fn what_cannot_be_cleaned_is_refused_and_what_a_database_says_is_told() {
     let shop = Shop::open().await;
     shop.noted("a row", 0);
     let refused = |name, older_than| shop.node.components.clean_fences(name, older_than, false);
-    let early = refused("orders", Duration::from_secs(3_599)).await.unwrap_err();
+    let early = refused("orders", DAY - Duration::from_secs(1)).await.unwrap_err();
     assert!(matches!(&early, NotDone::Refused(Refusal::Invalid(why)) if why.contains("may still run")), "{early}");
     assert!(matches!(refused("none", DAY).await, Err(NotDone::Refused(Refusal::NotFound(_)))));
     let statement = r#"{"database": "shop", "statement": "select 1", "commit": "1"}"#;
@@ -152,5 +154,34 @@ async fn what_cannot_be_cleaned_is_refused_and_what_a_database_says_is_told() {
         .unwrap();
     let told = refused("orders", DAY).await.unwrap();
     assert!(told.databases[0].error.is_some() && told.databases[0].more, "{told:?}");
+    shop.node.stop().await;
+}
+
+#[tokio::test]
+async fn a_binding_is_tried_with_nothing_of_it_left_behind() {
+    let shop = Shop::open().await;
+    let tried = shop.node.components.try_binding("orders", SampleHalf::default()).await.unwrap();
+    assert_eq!(tried.databases.len(), 1);
+    assert!(tried.databases[0].refusals.is_empty() && tried.databases[0].error.is_none(), "{tried:?}");
+    let [first, last] = &tried.calls[..] else { panic!("{tried:?}") };
+    assert_eq!(
+        (first.asked_as, first.answer, last.asked_as, last.answer),
+        ("first check", "unknown", "last check", "rollback")
+    );
+    assert!(first.wrong.is_none() && last.wrong.is_none(), "{tried:?}");
+    assert!(last.asked_for.iter().any(|asked| asked.starts_with("shop: close-fence")), "{last:?}");
+    assert!(last.memory.0 > 0 && last.memory < last.memory_limit, "{last:?}");
+    assert_eq!(shop.keys(), Vec::<String>::new());
+
+    shop.noted("m1", 0);
+    let half: SampleHalf = serde_json::from_str(r#"{"id": "m1"}"#).unwrap();
+    let tried = shop.node.components.try_binding("orders", half).await.unwrap();
+    assert_eq!(tried.calls.iter().map(|call| call.answer).collect::<Vec<_>>(), ["commit", "commit"]);
+    std::fs::remove_file(&shop.file).unwrap();
+    let away = shop.node.components.try_binding("orders", SampleHalf::default()).await.unwrap();
+    assert!(away.databases[0].error.is_some() && away.databases[0].refusals.is_empty(), "{away:?}");
+    assert!(away.calls.iter().all(|call| call.answer == "no answer" && call.wrong.is_none()), "{away:?}");
+    let none = shop.node.components.try_binding("none", SampleHalf::default()).await;
+    assert!(matches!(none, Err(NotDone::Refused(Refusal::NotFound(_)))));
     shop.node.stop().await;
 }

@@ -1,18 +1,20 @@
 //! A component that answers for a binding.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinError, JoinHandle},
 };
 use tracing::{Instrument, Span};
+use vouch_sql::SqlCall;
 
 use crate::{
     call::{self, CallSetup},
     code::PluginCode,
     core::EngineCore,
-    databases::{self, FenceTable, OpenDatabases},
+    databases::{self, ExaminedDatabase, FenceTable, OpenDatabases},
+    dry::{DryRun, Tried},
     error::BindError,
     grants::HttpGrant,
     http::HttpGate,
@@ -62,7 +64,8 @@ struct Places {
 
 impl Binding {
     /// Of a spec that was validated against this code. From now on places of the node are kept for it, until the last
-    /// clone goes. It goes on with the log of the one `before` it, if that was the same with other values of its secrets.
+    /// clone goes. It goes on with the log and the places of the one `before` it, if that was the same with other values of its
+    /// secrets.
     ///
     /// # Errors
     /// A database that it grants cannot be used so.
@@ -79,7 +82,8 @@ impl Binding {
         Ok(Self(Arc::new(Bound {
             _membership: engine.places.join(&name, limits.deadline),
             log: before.map_or_else(|| LogRing::new(&name, &code.digest), |before| Arc::clone(&before.0.log)),
-            places: Arc::new(Semaphore::new(limits.concurrency)),
+            places: before
+                .map_or_else(|| Arc::new(Semaphore::new(limits.concurrency)), |before| Arc::clone(&before.0.places)),
             grants: grants.http.into(),
             databases,
             secrets: Arc::new(BindingSecrets::of(&config, &hidden)),
@@ -106,6 +110,11 @@ impl Binding {
     pub fn fences(&self) -> impl Iterator<Item = (&str, FenceTable)> {
         let fences = self.0.databases.iter().filter(|(_, granted)| granted.fence);
         fences.map(|(name, granted)| (name.as_str(), FenceTable(granted.database.clone())))
+    }
+
+    /// Whether this is a clone of that one.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// The limits in force.
@@ -201,11 +210,37 @@ impl Binding {
     }
 }
 
+impl Binding {
+    /// Asks one question in a dry call, of which nothing stays, or answers [`NoAnswer::NoCapacity`] at once if no place is free.
+    /// What the component says to its log stays there.
+    pub async fn try_check(&self, pending: Pending) -> Tried {
+        let (dry, began) = (DryRun::default(), Instant::now());
+        let checked = match self.try_admit() {
+            Ok(Admission { binding, places }) => {
+                binding.run(async move { Ok((pending, places)) }, Some(dry.clone())).await
+            }
+            Err(full) => Checked::NoAnswer(full),
+        };
+        let secrets = &self.0.secrets;
+        dry.into_tried(checked, began.elapsed(), |text| secrets.hide(text))
+    }
+
+    /// Looks at the databases that it grants: whether each can be reached, and whether its fence can be trusted.
+    pub async fn examine(&self) -> Vec<ExaminedDatabase> {
+        let mut examined = Vec::new();
+        for (name, granted) in self.0.databases.iter() {
+            let found = granted.examine(SqlCall::dry_within(self.0.limits.deadline)).await;
+            examined.push(ExaminedDatabase { name: name.clone(), found });
+        }
+        examined
+    }
+}
+
 impl Admission {
     /// Asks one question in a fresh instance. If the returned future is dropped, the guest is stopped.
     pub async fn check(self, pending: Pending) -> Checked {
         let Self { binding, places } = self;
-        binding.run(async move { Ok((pending, places)) }).await
+        binding.run(async move { Ok((pending, places)) }, None).await
     }
 
     /// Asks what `prepare` makes, which may take its time and memory: it runs on a thread for such work, behind the rest of
@@ -214,7 +249,7 @@ impl Admission {
         let Self { binding, places } = self;
         let span = Span::current();
         let prepared = binding.0.engine.guests.spawn_blocking(move || (span.in_scope(prepare), places));
-        binding.run(prepared).await
+        binding.run(prepared, None).await
     }
 }
 
@@ -228,12 +263,14 @@ impl Binding {
     async fn run(
         &self,
         prepared: impl Future<Output = Result<(Pending, Places), JoinError>> + Send + 'static,
+        dry: Option<DryRun>,
     ) -> Checked {
         let (binding, running) = (self.clone(), self.0.engine.running.clone());
         let checking = async move {
             let (pending, places) = prepared.await?;
             let run = running.enter();
             let mut setup = binding.setup(&pending);
+            setup.dry = dry;
             setup.leash =
                 Some(places._node.within(setup.limits.deadline)).filter(|leash| *leash < setup.limits.deadline);
             // The engine ends with its last handle, whether or not a guest still runs.
@@ -275,6 +312,7 @@ impl Binding {
             log,
             body: bound.body,
             leash: None,
+            dry: None,
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     bindings::{CheckbackHostPre, checkback, types},
     capability::inert_wasi,
     databases::{OpenDatabases, SqlReach},
+    dry::DryRun,
     error_text::{cut, describe, trace, without_trace},
     guest::CallState,
     http::HttpGate,
@@ -36,6 +37,8 @@ pub(crate) struct CallSetup {
     pub(crate) body: bool,
     /// It has only this time, less than its deadline: its place is wanted by others.
     pub(crate) leash: Option<Duration>,
+    /// Nothing of it is to stay.
+    pub(crate) dry: Option<DryRun>,
 }
 
 /// Runs one check in a fresh instance, on the runtime of the guests.
@@ -46,14 +49,20 @@ pub(crate) async fn check(setup: CallSetup, pending: Pending) -> Checked {
     // Dropping the future drops the store, and with it the guest's requests and timers.
     let checked = tokio::time::timeout(deadline, worked.measure(run(setup, pending))).await;
     log.finish();
-    let mut checked =
-        match checked.unwrap_or_else(|_| Checked::NoAnswer(out_of_time(deadline, leashed, worked.so_far()))) {
-            Checked::NoAnswer(then) if then.blames_component() => match trouble.excuse() {
-                Some(trouble) => Checked::NoAnswer(NoAnswer::Outside { trouble, then: Box::new(then) }),
-                None => Checked::NoAnswer(then),
-            },
-            checked => checked,
-        };
+    let mut checked = checked.unwrap_or_else(|_| Checked::NoAnswer(out_of_time(deadline, leashed, worked.so_far())));
+    if let Checked::NoAnswer(NoAnswer::Trap { why, .. }) = &mut checked {
+        let panic = log.take_panic();
+        if !panic.is_empty() {
+            *why = format!("{panic}\n{why}");
+        }
+    }
+    let mut checked = match checked {
+        Checked::NoAnswer(then) if then.blames_component() => match trouble.excuse() {
+            Some(trouble) => Checked::NoAnswer(NoAnswer::Outside { trouble, then: Box::new(then) }),
+            None => Checked::NoAnswer(then),
+        },
+        checked => checked,
+    };
     // What follows goes to whoever looks: records, the transaction's last answer, the node's log.
     checked.each_text(&mut |text| log.hide_secrets(text));
     checked
@@ -69,9 +78,14 @@ fn out_of_time(deadline: Duration, leashed: bool, worked: Duration) -> NoAnswer 
 /// One call in a store of its own, from the instantiation to the answer. It has no time limit here: whoever polls it
 /// ends it, and dropping it frees the instance with all that the guest holds.
 async fn run(setup: CallSetup, pending: Pending) -> Checked {
-    let CallSetup { pre, limits, config, gate, databases, log, body, leash } = setup;
+    let CallSetup { pre, limits, config, mut gate, databases, log, body, leash, dry } = setup;
     let said = log.clone();
-    let sql = SqlReach::within(databases, leash.unwrap_or(limits.deadline));
+    let time = leash.unwrap_or(limits.deadline);
+    gate.dry.clone_from(&dry);
+    let sql = match &dry {
+        Some(dry) => SqlReach::dry_within(databases, time, dry.clone()),
+        None => SqlReach::within(databases, time),
+    };
     let state = CallState::new(inert_wasi(&log), &limits, config, (gate, sql), log, pending.asked_at_ms);
     let mut store = Store::new(pre.engine(), state);
     store.limiter(|state| state);
@@ -85,6 +99,9 @@ async fn run(setup: CallSetup, pending: Pending) -> Checked {
         guest.vouch_plugin_checkback().call_check(&mut store, &to_wit(pending, body)).await
     }
     .await;
+    if let Some(dry) = dry {
+        dry.had(store.data().cap.taken());
+    }
     match called {
         Ok(answer) => read(answer, &limits, &said),
         Err(error) => Checked::NoAnswer(classify(&error, &limits)),

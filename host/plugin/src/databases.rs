@@ -9,10 +9,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use vouch_sql::{
-    Database, DatabasePassword, DatabaseUrl, SqlCall, SqlError, SqlGrant, SqlLimits, SqlSurroundings, TlsUse,
+    Database, DatabasePassword, DatabaseUrl, FenceExamination, SqlCall, SqlError, SqlGrant, SqlLimits, SqlSurroundings,
+    TlsUse,
 };
 
-use crate::limits::Limits;
+use crate::{dry::DryRun, limits::Limits};
 
 /// Databases by the names that the binding gives them.
 pub(crate) type OpenDatabases = Arc<BTreeMap<String, OpenDatabase>>;
@@ -22,6 +23,28 @@ pub(crate) struct OpenDatabase {
     pub(crate) database: Database,
     /// It has a fence table.
     pub(crate) fence: bool,
+}
+
+impl OpenDatabase {
+    /// Whether it can be reached, and whether its fence can be trusted if it has one.
+    ///
+    /// # Errors
+    /// What it says.
+    pub(crate) async fn examine(&self, call: SqlCall) -> Result<FenceExamination, SqlError> {
+        if self.fence {
+            return self.database.examine_fence(call).await;
+        }
+        self.database.try_statement("select 1", call).await.map(|_| FenceExamination::default())
+    }
+}
+
+/// What was found at one database of a binding.
+#[derive(Clone, Debug)]
+pub struct ExaminedDatabase {
+    /// Its name there.
+    pub name: String,
+    /// Reasons for which its fence must not be used, and for which a crash may take back what it said; or why nobody knows.
+    pub found: Result<FenceExamination, SqlError>,
 }
 
 /// The fence table of a database, for its upkeep.
@@ -56,7 +79,7 @@ impl FenceTable {
 #[serde(deny_unknown_fields)]
 pub struct DatabaseGrant {
     url: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "named_only", skip_serializing_if = "Option::is_none")]
     password: Option<NamedSecret>,
     #[serde(default)]
     write: bool,
@@ -75,6 +98,17 @@ pub struct DatabaseGrant {
 #[serde(deny_unknown_fields)]
 struct NamedSecret {
     secret: String,
+}
+
+/// Reads a password's secret, and repeats nothing of what is none: it may be the password.
+fn named_only<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<NamedSecret>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    let named = crate::secrets::named_secret(&value).map(|secret| NamedSecret { secret: secret.to_owned() });
+    named.map(Some).ok_or_else(|| {
+        serde::de::Error::custom(
+            "`password` of a database names a secret (vouch secret set), and is not written into the binding: {\"secret\": \"NAME\"}",
+        )
+    })
 }
 
 /// `"tls": "off"` is said, and never fallen into.
@@ -162,6 +196,8 @@ pub(crate) fn open(
 pub(crate) struct SqlReach {
     pub(crate) databases: OpenDatabases,
     pub(crate) call: SqlCall,
+    /// Nothing is to stay of this call.
+    pub(crate) dry: Option<DryRun>,
 }
 
 impl SqlReach {
@@ -169,7 +205,13 @@ impl SqlReach {
     pub(crate) fn within(databases: OpenDatabases, time: Duration) -> Self {
         /// What a guest needs for its last words, at most.
         const LAST_WORDS: Duration = Duration::from_millis(100);
-        Self { databases, call: SqlCall::within(time - LAST_WORDS.min(time / 10)) }
+        Self { databases, call: SqlCall::within(time - LAST_WORDS.min(time / 10)), dry: None }
+    }
+
+    /// The same for a dry call.
+    pub(crate) fn dry_within(databases: OpenDatabases, time: Duration, dry: DryRun) -> Self {
+        let reach = Self::within(databases, time);
+        Self { call: SqlCall { dry: true, ..reach.call }, dry: Some(dry), ..reach }
     }
 }
 

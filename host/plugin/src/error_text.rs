@@ -7,10 +7,16 @@ use wasmtime::{FrameInfo, WasmBacktrace};
 /// Most bytes kept of an error's text.
 pub(crate) const MAX_ERROR_TEXT: usize = 2048;
 
+/// Most bytes kept of what a guest wrote to standard error before it trapped: the text of a panic.
+pub(crate) const MAX_PANIC_TEXT: usize = 16 << 10;
+/// Most bytes of a trace.
+const MAX_TRACE: usize = MAX_FRAMES * (MAX_FRAME_NAME + 8);
 /// What the engine's text of a backtrace begins with.
 const BACKTRACE: &str = "error while executing at wasm backtrace:";
 /// Most functions named of a backtrace, and most bytes of each name.
-const MAX_FRAMES: usize = 16;
+const MAX_FRAMES: usize = 32;
+/// Most functions named where all is told on one line.
+const TOLD_FRAMES: usize = 16;
 /// Most bytes of the name of one function in a trace: names of generic code run to kilobytes.
 const MAX_FRAME_NAME: usize = 128;
 
@@ -22,7 +28,7 @@ pub(crate) fn describe(error: &wasmtime::Error) -> String {
     let mut text = without_trace(error);
     let frames = frames(error);
     if !frames.is_empty() {
-        text.push_str(&format!(" (in {})", frames.join(", called by ")));
+        text.push_str(&format!(" (in {})", frames[..frames.len().min(TOLD_FRAMES)].join(", called by ")));
     }
     cut(&mut text, MAX_ERROR_TEXT);
     text
@@ -36,11 +42,11 @@ pub(crate) fn without_trace(error: &wasmtime::Error) -> String {
     text
 }
 
-/// Where in the guest an error happened, one frame a line, innermost first; cut as [`describe`] does.
+/// Where in the guest an error happened, one frame a line, innermost first.
 pub(crate) fn trace(error: &wasmtime::Error) -> String {
     let frames = frames(error);
     let mut text = frames.iter().enumerate().map(|(n, name)| format!("{n}: {name}")).collect::<Vec<_>>().join("\n");
-    cut(&mut text, MAX_ERROR_TEXT);
+    cut(&mut text, MAX_TRACE);
     text
 }
 

@@ -22,6 +22,7 @@ mod config;
 mod core;
 mod databases;
 mod declared;
+mod dry;
 mod engine;
 mod error;
 mod error_text;
@@ -48,8 +49,9 @@ pub use config::{
     CompilerProgram, DEFAULT_GUEST_THREADS, DEFAULT_NODE_CONCURRENCY, EngineConfig, MAX_GUEST_THREADS,
     MAX_NODE_CONCURRENCY, Program,
 };
-pub use databases::{DatabaseGrant, FenceTable};
+pub use databases::{DatabaseGrant, ExaminedDatabase, FenceTable};
 pub use declared::{Case, DeclaredConfig, Setting, SettingType};
+pub use dry::Tried;
 pub use engine::Engine;
 pub use error::{BindError, EngineError, InspectError, LoadError};
 pub use grants::{Grants, HttpGrant, Origin, OriginError};

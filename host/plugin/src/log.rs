@@ -8,7 +8,11 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{bindings::host::Level, error_text::cut, secrets::BindingSecrets};
+use crate::{
+    bindings::host::Level,
+    error_text::{MAX_PANIC_TEXT, cut},
+    secrets::BindingSecrets,
+};
 
 /// Most bytes kept of one line.
 pub(crate) const MAX_LINE: usize = 4096;
@@ -123,6 +127,8 @@ struct Call {
     secrets: Arc<BindingSecrets>,
     transaction_id: String,
     counts: Mutex<Counts>,
+    /// The last that was written to standard error, up to [`MAX_PANIC_TEXT`].
+    panic: Mutex<String>,
 }
 
 /// Lines of one call. Those that were dropped are told once, at its end.
@@ -135,7 +141,7 @@ struct Counts {
 impl CallLog {
     /// The voice of a call about this transaction. All that goes through it is cleaned of these secrets.
     pub(crate) fn new(ring: Arc<LogRing>, secrets: Arc<BindingSecrets>, transaction_id: String) -> Self {
-        Self(Arc::new(Call { ring, secrets, transaction_id, counts: Mutex::default() }))
+        Self(Arc::new(Call { ring, secrets, transaction_id, counts: Mutex::default(), panic: Mutex::default() }))
     }
 
     /// Takes the binding's secrets out of a text.
@@ -158,6 +164,30 @@ impl CallLog {
         self.hide_secrets(&mut text);
         cut(&mut text, MAX_LINE);
         self.0.ring.write(level, source, &self.0.transaction_id, text);
+    }
+
+    /// A line that the guest wrote to standard error: what a panic says.
+    pub(crate) fn write_panic(&self, mut text: String) {
+        // Before anything is cut off, which could leave the half of one.
+        self.hide_secrets(&mut text);
+        {
+            let mut panic = self.0.panic.lock().unwrap_or_else(PoisonError::into_inner);
+            if !panic.is_empty() {
+                panic.push('\n');
+            }
+            panic.push_str(&text);
+            // The last lines tell; a guest that writes in a loop costs no more memory.
+            if panic.len() > MAX_PANIC_TEXT {
+                let from = panic.ceil_char_boundary(panic.len() - MAX_PANIC_TEXT);
+                panic.drain(..from);
+            }
+        }
+        self.write(Level::Warn, LogSource::Stdio, text);
+    }
+
+    /// What the guest wrote to standard error, without secrets, at most [`MAX_PANIC_TEXT`].
+    pub(crate) fn take_panic(&self) -> String {
+        std::mem::take(&mut *self.0.panic.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Says how many lines were dropped, if any. Call once, when the call is over.

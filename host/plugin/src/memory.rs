@@ -73,6 +73,11 @@ impl MemoryCap {
         self.hold(0, resources)
     }
 
+    /// What is counted now.
+    pub(crate) fn taken(&self) -> usize {
+        self.memory_bytes.saturating_add(self.held).saturating_add(self.kept)
+    }
+
     /// Whether so many more bytes would be too many, by what is counted so far: which may count what the guest has let
     /// go of.
     fn is_over(&self, more: usize) -> bool {

@@ -420,33 +420,42 @@ impl BindingSecrets {
         let mut found = Self::default();
         for value in &hidden.0 {
             found.add(value);
-            found.add(value.trim());
-            // Of a password in a URL, and of lines of a file, each part says something.
-            found_in(value).into_iter().for_each(|span| found.add(&value[span]));
+            found.add_parts(value.trim());
+            found.add_spans(value);
+            // Of lines of a file each says something.
             value.lines().filter(|line| line.trim().len() >= LIKE_A_KEY).for_each(|line| found.add(line.trim()));
         }
         for (name, value) in config {
             // A status or an order number under `code` or `key` is a word that log lines are full of.
             if has_secret_word(name) || is_secret_name(name) && value.len() >= LIKE_A_KEY {
-                found.add(value.trim());
-                // `Bearer abc`: the scheme is no secret, and the rest is one without it as well.
-                if let Some((_, last)) = value.trim().rsplit_once(char::is_whitespace) {
-                    found.add(last);
-                }
+                found.add_parts(value.trim());
             }
-            for span in found_in(value) {
-                let secret = &value[span];
-                found.add(secret);
-                found.add(&percent_decode_str(secret).decode_utf8_lossy());
-                if let Some((_, password)) = secret.split_once(':') {
-                    found.add(password);
-                    found.add(&percent_decode_str(password).decode_utf8_lossy());
-                }
-            }
+            found.add_spans(value);
         }
         found.0.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         found.0.dedup();
         found
+    }
+
+    /// Adds a value, and what of it is a secret by itself: in `Bearer abc` the scheme is none, and the rest is one without it.
+    fn add_parts(&mut self, value: &str) {
+        self.add(value);
+        if let Some((_, last)) = value.rsplit_once(char::is_whitespace) {
+            self.add(last);
+        }
+    }
+
+    /// Adds what of a value is secret by where it stands, such as a password in a URL.
+    fn add_spans(&mut self, value: &str) {
+        for span in found_in(value) {
+            let secret = &value[span];
+            self.add(secret);
+            self.add(&percent_decode_str(secret).decode_utf8_lossy());
+            if let Some((_, password)) = secret.split_once(':') {
+                self.add(password);
+                self.add(&percent_decode_str(password).decode_utf8_lossy());
+            }
+        }
     }
 
     /// Adds a secret to be taken out, in each form in which it may show.

@@ -262,6 +262,10 @@ fn values_of_secrets_that_a_binding_names_are_in_nothing_that_is_told_whatever_t
     };
     assert_eq!(hidden("eu: pa55 xpa55x"), "eu: *** x***x");
     assert_eq!(hidden("has second-line-of-it"), "has ***");
+    let bearer: HiddenValues = ["Bearer t0k-en", "http://me:p%40ss@h/"].map(str::to_owned).into_iter().collect();
+    let mut text = "token t0k-en of p@ss expired".to_owned();
+    BindingSecrets::of(&BTreeMap::new(), &bearer).hide(&mut text);
+    assert_eq!(text, "token *** of *** expired");
     assert_eq!(hidden(r#"Some("pa55\n") "#), r#"Some("***") "#);
     assert_eq!(hidden("a b c"), "a b c", "what is nothing but blanks hides none");
 }

@@ -1,14 +1,14 @@
 //! What one binding adds to a component.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use vouch_sql::DatabasePassword;
 
 use crate::{grants::Grants, limits::Limits, secrets::HiddenValues};
 
 /// What one binding adds to a component. `grants`, `limits`, `config` and `body` read as in a binding's JSON.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BindingSpec {
     /// The binding's name, for logs; 1–255 bytes.
@@ -31,6 +31,14 @@ pub struct BindingSpec {
     /// Values of the secrets that it names, wherever they are used; not part of what is written.
     #[serde(skip)]
     pub hidden: HiddenValues,
+}
+
+/// The names of its config alone: values of secrets are among the others.
+impl fmt::Debug for BindingSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let config: Vec<&String> = self.config.keys().collect();
+        f.debug_struct("BindingSpec").field("name", &self.name).field("config", &config).finish_non_exhaustive()
+    }
 }
 
 const fn with_body() -> bool {

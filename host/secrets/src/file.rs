@@ -152,6 +152,33 @@ impl SecretKeyFile {
         }
     }
 
+    /// Takes over the keys of another node that this one lacks, behind its own. The first stays the first: which key seals is
+    /// no business of whoever happens to be asked.
+    ///
+    /// # Errors
+    /// See [`KeyFileFault`]; the file is as it was then.
+    pub fn append(&self, keys: &SecretKeys) -> Result<SecretKeys, KeyFileFault> {
+        let _changing = self.lock();
+        match self.read() {
+            Err(KeyFileFault::Missing { .. }) => self.write(keys.clone()),
+            found => {
+                let found = found?;
+                let all = found.and(keys)?;
+                if all == found { Ok(found) } else { self.write(all) }
+            }
+        }
+    }
+
+    /// Lets one of its keys seal from now on.
+    ///
+    /// # Errors
+    /// See [`KeyFileFault`]; the file is as it was then.
+    pub fn prefer(&self, key: SecretKeyId) -> Result<SecretKeys, KeyFileFault> {
+        let _changing = self.lock();
+        let keys = self.read()?.led_by(key)?;
+        self.write(keys)
+    }
+
     /// Puts a new key in front of the others, and gives all of them. Other nodes are to have it before a secret is sealed with
     /// it, and all secrets are to be sealed with it before the old one is forgotten.
     ///

@@ -20,7 +20,10 @@ pub struct SecretKeys {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyChangeRefused {
     /// Forget keys with which nothing is sealed any more.
-    #[error("there are {SECRET_KEYS_MAX} keys already: seal all secrets with the newest one, and remove the others")]
+    #[error(
+        "there are {SECRET_KEYS_MAX} keys already: copy the key file for the backups of before, and let `vouch secret rotate-key \
+         --forget-old` remove those that no secret needs"
+    )]
     TooMany,
     /// The key is not there; it may be gone already.
     #[error("there is no key {0}")]
@@ -128,6 +131,17 @@ impl SecretKeys {
         let more = others.keys.iter().filter(|key| !self.has(key.id()));
         let keys: Vec<Arc<SecretKey>> = self.keys.iter().chain(more).cloned().collect();
         if keys.len() > SECRET_KEYS_MAX { Err(KeyChangeRefused::TooMany) } else { Ok(Self { keys }) }
+    }
+
+    /// The same keys, of which this one seals.
+    ///
+    /// # Errors
+    /// [`KeyChangeRefused::Unknown`].
+    pub fn led_by(&self, key: SecretKeyId) -> Result<Self, KeyChangeRefused> {
+        let first = self.keys.iter().position(|other| other.id() == key).ok_or(KeyChangeRefused::Unknown(key))?;
+        let mut keys = self.keys.clone();
+        keys[..=first].rotate_right(1);
+        Ok(Self { keys })
     }
 
     /// All but one of these. What is sealed with that one is lost then: in the log, and in snapshots and backups as well.

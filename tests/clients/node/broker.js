@@ -19,6 +19,15 @@ function pluginDist() {
   return process.env.VOUCH_PLUGIN_DIST || path.join(REPOSITORY, 'plugins', 'dist');
 }
 
+/** A new folder, which stays where a test of this process fails. */
+function temporaryFolder(prefix) {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), prefix));
+  process.on('exit', code => {
+    if (!code) fs.rmSync(folder, { recursive: true, force: true });
+  });
+  return folder;
+}
+
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
 
 /** Polls until `condition` resolves to something true, and returns that; throws with `what` at the deadline. */
@@ -33,7 +42,7 @@ async function waitUntil(condition, what, deadlineMs = 20_000) {
 }
 
 class Broker {
-  constructor(folder = fs.mkdtempSync(path.join(os.tmpdir(), 'vouch-node-'))) {
+  constructor(folder = temporaryFolder('vouch-node-')) {
     this.folder = folder;
     fs.mkdirSync(folder, { recursive: true });
     this.dataDir = path.join(this.folder, 'data');
@@ -141,4 +150,4 @@ class Broker {
   }
 }
 
-module.exports = { Broker, binary, pluginDist, sleep, waitUntil };
+module.exports = { Broker, binary, pluginDist, sleep, temporaryFolder, waitUntil };

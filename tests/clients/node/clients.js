@@ -2,12 +2,10 @@
 'use strict';
 
 const crypto = require('node:crypto');
-const fs = require('node:fs');
-const os = require('node:os');
-const path = require('node:path');
+const { temporaryFolder } = require('./broker');
 
 // Parts of the client log below the home folder whatever logger they are given: keep a developer's home clean.
-process.env.HOME = fs.mkdtempSync(path.join(os.tmpdir(), 'vouch-node-home-'));
+process.env.HOME = temporaryFolder('vouch-node-home-');
 
 const assert = require('node:assert/strict');
 const { Producer, PushConsumer, SimpleConsumer } = require('rocketmq-client-nodejs');

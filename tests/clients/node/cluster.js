@@ -4,10 +4,9 @@
 const { execFile } = require('node:child_process');
 const fs = require('node:fs');
 const net = require('node:net');
-const os = require('node:os');
 const path = require('node:path');
 const { promisify } = require('node:util');
-const { Broker, binary, waitUntil } = require('./broker');
+const { Broker, binary, temporaryFolder, waitUntil } = require('./broker');
 
 const SETTLES_WITHIN_MS = 30_000;
 const ESTABLISHED = '01';
@@ -117,7 +116,7 @@ class Cluster {
   /** Nodes 1 to 3; `mapped`: clients reach each of them only through another port than its own. */
   static async start(mapped = false) {
     const cluster = new Cluster();
-    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'vouch-node-cluster-'));
+    const folder = temporaryFolder('vouch-node-cluster-');
     cluster.nodes = [];
     for (const id of [ 1, 2, 3 ]) cluster.nodes.push(await Node.make(id, folder, mapped));
     const [ first, ...others ] = cluster.nodes;

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 import tempfile
 import uuid
@@ -25,6 +26,11 @@ from order_server import OrderServer  # noqa: E402
 
 # How much of the log of which broker goes into the report of a failed test.
 LOG_BYTES = {"shared_broker": 6_000, "own_broker": 6_000, "cluster": 24_000, "five_nodes": 40_000}
+
+
+def pytest_sessionfinish(session, exitstatus):
+    if exitstatus == 0:
+        shutil.rmtree(_CLIENT_HOME, ignore_errors=True)
 
 
 def pytest_sessionstart(session):

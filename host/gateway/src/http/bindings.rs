@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use vouch_broker::state::BindingEntry;
 use vouch_broker::{NothingStored, Refusal};
-use vouch_node::CleanedFence;
+use vouch_node::{BindingTrial, CleanedFence, SampleHalf};
 use vouch_registry::Digest;
 
 use super::App;
@@ -96,6 +96,27 @@ pub(crate) async fn replace(
     let mut document = shown(&name, &digest, &spec)?;
     document.insert("warnings".to_owned(), warnings.into());
     Ok((written(done.created), etag(done.revision), Json(document)).into_response())
+}
+
+/// With what a binding is tried.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HowToTry {
+    #[serde(default)]
+    half: SampleHalf,
+}
+
+/// `POST /v1/bindings/{name}/test`: its databases are looked at, and its component is asked in dry calls, of which nothing stays.
+///
+/// # Errors
+/// It cannot be asked at all. What is wrong with it otherwise is in the answer.
+pub(crate) async fn test(
+    State(app): State<Arc<App>>,
+    PathNames(name): PathNames<String>,
+    body: Bytes,
+) -> Result<Json<BindingTrial>, Problem> {
+    let HowToTry { half } = request::document(object(&body)?)?;
+    Ok(Json(app.node.components.try_binding(&name, half).await?))
 }
 
 /// How old rows have to be.

@@ -63,15 +63,20 @@ pub(crate) async fn show(State(app): State<Arc<App>>, PathNames(name): PathNames
 pub(crate) async fn replace(
     State(app): State<Arc<App>>,
     PathNames(name): PathNames<String>,
+    params: Params,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
+    let new_key = params.switch("new_key")?;
     let value = SecretValue::new(body.to_vec()).map_err(|why| Refusal::Invalid(why.to_string()))?;
     drop(body);
     let secrets = &app.node.secrets;
     let current = secrets.secret(&name).await?.map(|secret| secret.revision);
     let expect = Preconditions::of(&headers)?.expect(&format!("secret {name}"), current)?;
-    let (done, warnings) = secrets.set(&name, value, expect).await?;
+    let (done, warnings) = match new_key {
+        true => secrets.set_with_new_key(&name, value, expect).await?,
+        false => secrets.set(&name, value, expect).await?,
+    };
     let told = json!({"name": name, "warnings": warnings});
     Ok((written(done.created), etag(done.revision), Json(told)).into_response())
 }
@@ -96,11 +101,13 @@ pub(crate) async fn rotate_key(State(app): State<Arc<App>>, body: Bytes) -> Resu
     let KeyChange { forget_old } = document(object(&body)?)?;
     let done = app.node.secrets.rotate_key(forget_old).await?;
     let without: Vec<u64> = done.without.iter().map(|node| node.0).collect();
+    let with_old: Vec<u64> = done.with_old.iter().map(|node| node.0).collect();
     Ok(Json(json!({
         "key": done.key,
         "resealed": done.resealed,
         "kept": done.kept,
         "forgotten": done.forgotten,
         "nodes_without": without,
+        "nodes_with_old": with_old,
     })))
 }

@@ -30,6 +30,7 @@ pub(super) fn of(request: &Request) -> Span {
         transaction = Empty,
         binding = Empty,
         plugin = Empty,
+        secret = Empty,
         tag = Empty,
         digest = Empty,
     )
@@ -62,6 +63,7 @@ fn field(route: &str, place: &str) -> Option<&'static str> {
         "{id}" if route.starts_with("/v1/transactions/") => "transaction",
         "{id}" => "message_id",
         "{name}" if route.starts_with("/v1/bindings/") => "binding",
+        "{name}" if route.starts_with("/v1/secrets/") => "secret",
         "{name}" => "plugin",
         _ => return None,
     })

@@ -168,3 +168,26 @@ async fn a_topic_that_a_binding_names_is_deleted_by_force_only_and_the_binding_i
     api.delete("/v1/bindings/settles").await.is(204);
     api.delete("/v1/topics/orders?force=true").await.is(204);
 }
+
+#[tokio::test]
+async fn a_binding_is_tried_by_who_set_it() {
+    let api = start().await;
+    topic(&api, "orders").await;
+    // Nobody answers there.
+    let config = json!({"url": "http://127.0.0.1:9/{key}/{property.region}?token=t0ken-in-url", "commit": "200"});
+    api.put("/v1/bindings/orders", binding(config)).await.is(201);
+    let half = json!({"half": {"keys": ["o-7"]}});
+    let tried = api.post("/v1/bindings/orders/test", half).await.is(200).json();
+    assert_eq!(tried["databases"], json!([]));
+    for (call, asked_as) in tried["calls"].as_array().unwrap().iter().zip(["first check", "last check"]) {
+        assert_eq!((&call["asked_as"], &call["answer"]), (&json!(asked_as), &json!("no answer")));
+        assert_eq!(call["asked_for"], json!(["GET http://127.0.0.1:9/o-7/vouch-sample?token=***"]));
+        assert!(call["wrong"].is_null(), "that nobody answers there is not the component's fault: {call}");
+    }
+    api.post("/v1/bindings/none/test", json!({})).await.expect_problem(404, "not-found");
+    api.post("/v1/bindings/orders/test", json!({"half": {"keyes": []}})).await.expect_problem(422, "invalid");
+    let clean = api.post("/v1/bindings/orders/fence-clean", json!({})).await.expect_problem(422, "invalid");
+    assert!(detail(&clean).contains("no database with a fence"), "{clean}");
+    let short = api.post("/v1/bindings/orders/fence-clean", json!({"older_than": "soon"})).await;
+    short.expect_problem(422, "invalid");
+}

@@ -164,7 +164,7 @@ async fn a_component_uses_a_secret_and_another_value_of_it_from_the_next_call_on
     set(&api, "orders-api", "Bearer r1ght-t0ken").await.is(200);
     until(&api, &transaction, |shown| shown["state"] == "committed").await;
     let then = api.node.components.binding_log("orders").await.unwrap().1.recent_logs();
-    assert_eq!(then[..lines.len().min(then.len())], lines[..lines.len().min(then.len())], "its log goes on");
+    assert!(!lines.is_empty() && then.starts_with(&lines), "its log goes on: {lines:?} {then:?}");
     // Sealed anew it is the same value: the binding notices nothing.
     let rotated = api.post("/v1/secret-key/rotate", json!({"forget_old": true})).await.is(200).json();
     assert_eq!((&rotated["resealed"], &rotated["forgotten"]), (&json!(1), &json!(1)));

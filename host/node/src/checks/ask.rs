@@ -6,7 +6,7 @@ use std::time::Instant;
 use vouch_broker::record::EndedBy;
 use vouch_broker::state::BindingEntry;
 use vouch_broker::{NotDone, State};
-use vouch_plugin::{Checked, NoAnswer, Verdict};
+use vouch_plugin::{Admission, Checked, NoAnswer, Verdict};
 
 use super::answers::{ask_again, finish, outcome_of, record};
 use super::binding::Bound;
@@ -16,6 +16,7 @@ use super::unanswered::{Unanswered, no_answer, say_answered, tell_unanswered};
 use vouch_leader::checks::{Checker, Due};
 
 use super::{Asker, ended};
+use crate::components::Answerer;
 use vouch_leader::Leader;
 
 /// Asks once and records what comes of it. Whatever that is, the runner looks again after it.
@@ -30,20 +31,7 @@ pub(super) async fn ask(asker: Arc<Asker>, due: Due) {
 /// Asks a bound component. What it says is recorded; where it says nothing, a live producer is asked if the binding
 /// wants that, and else it is asked again later.
 async fn ask_component(asker: &Asker, due: &Due, name: &str, entry: &BindingEntry) {
-    let answerer = match asker.bound.answerer(name, entry).await {
-        Ok(answerer) => answerer,
-        // It is another one by now, and nobody asks this one any more.
-        Err(_) if due.ask.is_over() => return,
-        Err(error) => return no_answer(asker, due, name, Unanswered::of(name, Some(entry.revision), error)).await,
-    };
-    // Many asks wait here for few places. They hold no message: that is read, and decompressed, in a place.
-    // First whether the ask is over: a place that is free at last is not for a binding that is gone.
-    let admission = tokio::select! {
-        biased;
-        () = ended(&due.ask) => return,
-        () = asker.stopping.cancelled() => return,
-        admission = answerer.binding.admit() => admission,
-    };
+    let Some((answerer, admission)) = admitted(asker, due, name, entry).await else { return };
     let half = match asker.halves.get(due.transaction).await {
         Ok(half) => half,
         // The body cannot be read: this one is reported, the others go on (S3.f).
@@ -88,6 +76,34 @@ async fn ask_component(asker: &Asker, due: &Due, name: &str, entry: &BindingEntr
         return ask_producers(asker, due).await;
     }
     no_answer(asker, due, name, unanswered).await;
+}
+
+/// A place of the binding as it is when one is free; `None` where there is nothing more to do: it cannot be asked, which is told, or
+/// nobody wants to hear it any more.
+async fn admitted(asker: &Asker, due: &Due, name: &str, entry: &BindingEntry) -> Option<(Answerer, Admission)> {
+    loop {
+        let answerer = match asker.bound.answerer(name, entry).await {
+            Ok(answerer) => answerer,
+            // It is another one by now, and nobody asks this one any more.
+            Err(_) if due.ask.is_over() => return None,
+            Err(error) => {
+                no_answer(asker, due, name, Unanswered::of(name, Some(entry.revision), error)).await;
+                return None;
+            }
+        };
+        // Many asks wait here for few places. They hold no message: that is read, and decompressed, in a place.
+        // First whether the ask is over: a place that is free at last is not for a binding that is gone.
+        let admission = tokio::select! {
+            biased;
+            () = ended(&due.ask) => return None,
+            () = asker.stopping.cancelled() => return None,
+            admission = answerer.binding.admit() => admission,
+        };
+        // A secret may have got another value while this waited: from then on that one is used.
+        if entry.secrets.is_empty() || asker.bound.is_current(name, entry, &answerer).await {
+            return Some((answerer, admission));
+        }
+    }
 }
 
 /// A component answered: that is recorded and counted, unless its binding is another one by now.

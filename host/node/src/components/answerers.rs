@@ -18,11 +18,20 @@ pub(crate) struct MadeOf {
 struct Slot<T> {
     of: MadeOf,
     made: Arc<OnceCell<T>>,
+    /// What was made before, until this is: it may not come to that.
+    before: Option<T>,
 }
 
 /// What is made once per name and what it is made of. Making one takes as long as it takes, and keeps nobody waiting who wants
 /// another: a storm of checks compiles a component once, and other bindings' checks go on meanwhile.
 pub(crate) struct Answerers<T>(Mutex<HashMap<String, Slot<T>>>);
+
+impl<T: Clone> Slot<T> {
+    /// What was made last.
+    fn last(&self) -> Option<T> {
+        self.made.get().cloned().or_else(|| self.before.clone())
+    }
+}
 
 impl<T> Default for Answerers<T> {
     fn default() -> Self {
@@ -60,13 +69,14 @@ impl<T: Clone> Answerers<T> {
                 return made;
             }
         }
-        slots.insert(name.to_owned(), Slot { of, made: made.clone() });
+        let before = slots.get(name).and_then(Slot::last);
+        slots.insert(name.to_owned(), Slot { of, made: made.clone(), before });
         made
     }
 
     /// What was made last under this name.
     pub(crate) fn get(&self, name: &str) -> Option<T> {
-        self.slots().get(name)?.made.get().cloned()
+        self.slots().get(name)?.last()
     }
 
     /// Keeps what was made of bindings that are there, by their names and the revisions for which it was made.

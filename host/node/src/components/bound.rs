@@ -59,6 +59,12 @@ impl BoundComponents {
         self.answerers.get_or_make(name, of, make).await
     }
 
+    /// Whether this is what is asked now. Where that cannot be made, it is not.
+    pub(crate) async fn is_current(&self, name: &str, entry: &BindingEntry, answerer: &Answerer) -> bool {
+        let now = self.answerer(name, entry).await;
+        now.is_ok_and(|now| now.binding.is(&answerer.binding) || now.revision != answerer.revision)
+    }
+
     /// What was made of bindings that are gone goes when the next one is made.
     async fn forget_removed(&self) -> Result<(), NotDone> {
         let then = BindingsThen::look(&self.shard).await?;

@@ -1,23 +1,20 @@
 //! Emptying the fence tables of a binding's databases.
 //!
 //! A row is needed for as long as its transaction may be asked about, or a business transaction may still come to insert it. So no
-//! row goes that was noted later than a day before the oldest transaction of the binding's topics that is open or parked.
+//! row goes that was noted later than a day before the oldest transaction that is open or parked, of whichever topic: several bindings
+//! may share a table, and a topic may have left its binding.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use vouch_broker::{HalfPosition, Millis, NotDone, Refusal, ResourceName, State, TopicId};
+use vouch_broker::{Millis, NotDone, Refusal, State};
 
 use super::Components;
-use super::document::BindingDocument;
 
 /// Rows of this long before the oldest transaction stay: the clocks of broker and database differ.
 const MARGIN: Duration = Duration::from_secs(24 * 60 * 60);
-/// No row goes that is younger: a business transaction may still run.
-const OLDER_THAN_MIN: Duration = Duration::from_secs(60 * 60);
-/// Open transactions that are looked at in one turn of the shard.
-const LOOKED_AT: usize = 4_096;
-/// How long the databases of one binding may take, together.
+/// No row goes that is younger: a business transaction may still run, or its half be on its way.
+const OLDER_THAN_MIN: Duration = MARGIN;
+/// How long the databases of one binding may take, together: the answer is in time for whoever passes the request on.
 const CLEANED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What came of a cleaning.
@@ -47,9 +44,10 @@ impl Components {
     /// those are.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`]; [`Refusal::Invalid`] where the binding has no fence, or less than an hour is asked for. What a database
+    /// [`Refusal::NotFound`]; [`Refusal::Invalid`] where the binding has no fence, or less than a day is asked for; a log that is only read. What a database
     /// says is told beside its name.
     pub async fn clean_fences(&self, name: &str, older_than: Duration, dry: bool) -> Result<FenceCleaning, NotDone> {
+        self.writable.check()?;
         if older_than < OLDER_THAN_MIN {
             return Err(invalid(format!(
                 "rows younger than {} are never deleted: a business transaction may still run",
@@ -58,14 +56,13 @@ impl Components {
         }
         let missing = || NotDone::Refused(Refusal::NotFound(format!("there is no binding {name}")));
         let entry = self.binding(name).await?.ok_or_else(missing)?;
-        let document = BindingDocument::parse(&entry.spec)?;
         let answerer = self.bound.answerer(name, &entry).await?;
         let fences: Vec<_> = answerer.binding.fences().collect();
         if fences.is_empty() {
             return Err(invalid(format!("binding {name} grants no database with a fence table")));
         }
         let mut before = self.clock.now().0.saturating_sub(millis(older_than));
-        if let Some(oldest) = self.oldest_open(&document.topics).await? {
+        if let Some(oldest) = self.oldest_open().await? {
             before = before.min(oldest.0.saturating_sub(millis(MARGIN)));
         }
         let noted_before = SystemTime::UNIX_EPOCH + Duration::from_millis(before);
@@ -83,34 +80,10 @@ impl Components {
         Ok(FenceCleaning { noted_before: Millis(before), databases })
     }
 
-    /// When the oldest transaction of these topics was opened that has not ended. They are looked through in the order of the log, a
-    /// part at a time: there may be millions of other topics.
-    async fn oldest_open(&self, topics: &[String]) -> Result<Option<Millis>, NotDone> {
-        let names: Vec<ResourceName> = topics.iter().map(|topic| ResourceName::parse(topic)).collect();
-        let ids = move |state: &State| {
-            let id = |name| state.topics().named(name).ok().map(|topic| topic.id);
-            names.iter().filter_map(id).collect::<BTreeSet<TopicId>>()
-        };
-        let ids = self.shard.read(ids).await?;
-        let mut after: Option<HalfPosition> = None;
-        loop {
-            let ids = ids.clone();
-            let look = move |state: &State| {
-                let mut last = None;
-                for (half, open) in state.open_transactions().iter(after).take(LOOKED_AT) {
-                    if ids.contains(&open.topic) {
-                        return Ok(open.opened_at);
-                    }
-                    last = Some(half);
-                }
-                Err(last)
-            };
-            match self.shard.read(look).await? {
-                Ok(opened_at) => return Ok(Some(opened_at)),
-                Err(None) => return Ok(None),
-                Err(last) => after = last,
-            }
-        }
+    /// When the oldest transaction was opened that has not ended: they are in the order of the log.
+    async fn oldest_open(&self) -> Result<Option<Millis>, NotDone> {
+        let look = |state: &State| state.open_transactions().iter(None).next().map(|(_, open)| open.opened_at);
+        self.shard.read(look).await
     }
 }
 

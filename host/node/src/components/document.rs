@@ -54,7 +54,8 @@ impl BindingDocument {
     /// [`Refusal::Invalid`], without secrets; [`Refusal::NotBuilt`] for what is to come.
     pub(super) fn parse(spec: &str) -> Result<Self, NotDone> {
         let document: Self = serde_json::from_str(spec).map_err(|error| {
-            NotDone::Refused(Refusal::Invalid(format!("the binding cannot be read: {}", mask_urls(&error.to_string()))))
+            let error = without_values(&error.to_string());
+            NotDone::Refused(Refusal::Invalid(format!("the binding cannot be read: {}", mask_urls(&error))))
         })?;
         if !document.groups.is_empty() {
             return Err(NotDone::Refused(Refusal::NotBuilt("a binding for consumer groups (use topics)")));
@@ -78,6 +79,13 @@ impl BindingDocument {
         let in_config = self.config.values().filter_map(named_secret);
         let passwords = self.grants.sql.values().filter_map(|grant| grant.secret());
         in_config.chain(passwords).map(str::to_owned).collect()
+    }
+
+    /// Properties of a message that values of the config name in braces, `{property.NAME}`, as templates of ready-made components do.
+    pub(super) fn properties_named(&self) -> BTreeSet<String> {
+        let texts = self.config.values().filter_map(serde_json::Value::as_str);
+        let named = texts.flat_map(|text| text.split("{property.").skip(1));
+        named.filter_map(|rest| Some(rest.split_once('}')?.0.to_owned())).collect()
     }
 
     /// What the component is bound with; `opened` are the secrets that it names.
@@ -113,6 +121,21 @@ impl BindingDocument {
 pub fn limits_in_force(limits: &serde_json::Value) -> serde_json::Value {
     let read = serde_json::from_value::<Limits>(limits.clone());
     read.ok().and_then(|limits| serde_json::to_value(limits).ok()).unwrap_or_else(|| limits.clone())
+}
+
+/// What the reader says, without the text or the number that it found: that may be a password in the wrong place.
+fn without_values(error: &str) -> String {
+    let mut told = error.to_owned();
+    for (begin, end) in
+        [("string \"", "\", expected"), ("integer `", "`, expected"), ("floating point `", "`, expected")]
+    {
+        if let Some(from) = told.find(begin).map(|at| at + begin.len())
+            && let Some(to) = told[from..].rfind(end).map(|at| from + at)
+        {
+            told.replace_range(from..to, MASK);
+        }
+    }
+    told
 }
 
 /// An entry of a binding's config as it may be shown.
@@ -174,6 +197,15 @@ mod tests {
         };
         let unknown = with(serde_json::json!({"url": "postgres://vouch@db/shop", "passwort": "x"}));
         assert!(unknown.contains("the binding cannot be read"), "{unknown}");
+        for value in [serde_json::json!("S3cr3t"), serde_json::json!(12345), serde_json::json!({"secret": 1})] {
+            let written = with(serde_json::json!({"url": "postgres://vouch@db/shop", "password": value}));
+            assert!(
+                written.contains("names a secret") && !written.contains("S3cr3t") && !written.contains("12345"),
+                "{written}"
+            );
+            let elsewhere = with(serde_json::json!({"url": "postgres://vouch@db/shop", "write": value}));
+            assert!(!elsewhere.contains("S3cr3t") && !elsewhere.contains("12345"), "{elsewhere}");
+        }
         let no_name = with(serde_json::json!({"url": "postgres://vouch@db/shop", "password": {"secret": "pa55 word"}}));
         assert!(no_name.contains("no name of a secret") && !no_name.contains("pa55"), "{no_name}");
     }

@@ -12,6 +12,7 @@ mod engine;
 mod file;
 mod pending;
 mod there;
+mod trying;
 mod upload;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub(crate) use engine::{check_settings, open_store, remove_unused, start_engine}
 pub(crate) use file::ComponentFiles;
 pub(crate) use pending::Answerer;
 pub(crate) use there::BindingsThen;
+pub use trying::{BindingTrial, SampleHalf, TriedCall, TriedDatabase};
 pub use upload::UploadError;
 use vouch_shard::Shard;
 use vouch_shard::clock::Clock;

@@ -12,7 +12,7 @@ use super::context::CallContext;
 use super::http::{HttpCall, HttpCallAnswer};
 use super::lost::LostReceive;
 use crate::peers::answer_bytes;
-use crate::secrets::{KeysOnTheWay, SealedSecret};
+use crate::secrets::{KeysOnTheWay, KeysTaken, SealedSecret};
 use crate::{Delivery, EndReceipt, EndRequest, GroupInfo, Receipt, ReceiveRequest, SendRequest, TopicInfo, Written};
 
 /// A call of a client, with what it brought along.
@@ -57,7 +57,7 @@ pub(crate) enum ForwardedAsk<'a> {
     /// Set a secret, which is sealed.
     SetSecret(Cow<'a, SealedSecret>),
     /// Take these keys of secrets, forget those, and tell yours: of this node itself, whether it leads or not.
-    SecretKeys { take: KeysOnTheWay, forget: Vec<[u8; 8]> },
+    SecretKeys(KeysTaken),
     /// A request to the HTTP API, as a whole.
     Http(Cow<'a, HttpCall>),
 }
@@ -122,7 +122,7 @@ impl ForwardedAsk<'_> {
             Self::Topic { .. } => "topic",
             Self::Group(_) => "group",
             Self::SetSecret(_) => "set_secret",
-            Self::SecretKeys { .. } => "secret_keys",
+            Self::SecretKeys(_) => "secret_keys",
             Self::Http(_) => "http",
         }
     }

@@ -123,7 +123,7 @@ fn asks() -> Vec<ForwardedAsk<'static>> {
         ForwardedAsk::Topic { name: named("t"), to_send: true },
         ForwardedAsk::Group(named("g")),
         ForwardedAsk::SetSecret(Cow::Owned(sealed_secret())),
-        ForwardedAsk::SecretKeys { take: keys(), forget: vec![[1; 8], [0xff; 8]] },
+        ForwardedAsk::SecretKeys(KeysTaken { take: keys(), leads: true, only: false }),
         ForwardedAsk::Http(Cow::Owned(http_call("PUT"))),
     ]
 }
@@ -244,12 +244,13 @@ fn a_sealed_secret_and_keys_arrive_whole_and_are_printed_by_nobody() {
         panic!("another ask")
     };
     assert_eq!(came.into_owned().into_record(), sealed_secret().into_record());
-    let ask = through(ForwardedAsk::SecretKeys { take: keys.clone(), forget: vec![[9; 8]] });
+    let taken = KeysTaken { take: keys.clone(), leads: false, only: true };
+    let ask = through(ForwardedAsk::SecretKeys(taken.clone()));
     let text = String::from_utf8(keys.0.to_vec()).unwrap();
     let key = text.lines().nth(1).unwrap().rsplit(' ').next().unwrap();
     assert!(key.len() == 64 && !format!("{ask:?} {keys:?} {secret:?}").contains(key), "{ask:?}");
-    let ForwardedAsk::SecretKeys { take, forget } = ask else { panic!("another ask") };
-    assert_eq!((take, forget), (keys, vec![[9; 8]]));
+    let ForwardedAsk::SecretKeys(came) = ask else { panic!("another ask") };
+    assert_eq!(came, taken);
 }
 
 #[test]

@@ -97,7 +97,12 @@ impl Leaders {
     ) -> Result<T, NotDone> {
         let speaking = self.speaking.as_ref().ok_or(NothingStored::NotLeading { leader: None })?;
         let call = EncodedCall::of(&CallContext::current(), ask)?;
-        let answer = asked(speaking, node, &call, Instant::now() + within).await?;
+        let answer = asked(speaking, node, &call, Instant::now() + within).await.map_err(|why| match why {
+            NotDone::NothingStored(NothingStored::NotLeading { .. }) => {
+                NotDone::Unknown(format!("node {node} is not reached, or stops"))
+            }
+            why => why,
+        })?;
         take(answer).ok_or_else(|| NotDone::Unknown(format!("node {node} answered something else")))
     }
 

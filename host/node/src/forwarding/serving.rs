@@ -163,8 +163,8 @@ impl ForwardedCalls {
             }
             ForwardedAsk::Group(name) => ForwardedAnswer::Group(self.routes.group_by_leader(&name).await?),
             ForwardedAsk::SetSecret(sealed) => ForwardedAnswer::SecretSet(self.secrets.put_here(&sealed).await?),
-            ForwardedAsk::SecretKeys { take, forget } => {
-                ForwardedAnswer::SecretKeys(self.secrets.exchange_keys(take, forget).await?)
+            ForwardedAsk::SecretKeys(taken) => {
+                ForwardedAnswer::SecretKeys(self.secrets.exchange_keys(from, taken).await?)
             }
             ForwardedAsk::Http(call) => {
                 let http = self.http.get().ok_or(NothingStored::NotLeading { leader: None })?;

@@ -52,7 +52,10 @@ fn life(incarnation: u64) -> u64 {
 
 /// The others would let nobody in who shows another node's certificate, and each would say so in a log of its own.
 fn shows_itself(security: &PeerSecurity, own: &CertificateName) -> Result<(), String> {
-    let shown = security.shows().map_err(|error| error.to_string())?;
+    is_own(security.shows().map_err(|error| error.to_string())?, own)
+}
+
+fn is_own(shown: Option<CertificateName>, own: &CertificateName) -> Result<(), String> {
     match shown.filter(|shown| shown != own) {
         None => Ok(()),
         Some(other) => Err(format!(
@@ -265,8 +268,9 @@ impl Speaking {
         if !self.is_secured() || *security == PeerSecurity::Insecure {
             return Ok(None);
         }
-        shows_itself(security, &self.own)?;
-        security.read().map(Some).map_err(|error| error.to_string())
+        let read = security.read().map_err(|error| error.to_string())?;
+        is_own(read.shows()?, &self.own)?;
+        Ok(Some(read))
     }
 
     /// Whether clients are led to the node that leads.

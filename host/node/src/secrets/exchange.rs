@@ -1,24 +1,31 @@
 //! Keys go from node to node over connections on which both show their certificates (ruling 24), and over no others.
+//!
+//! # To ensure correctness
+//! - A majority has a key before anything is sealed with it.
+//! - Which key seals is said by a change of the key, and by nobody else: keys that come otherwise go behind a node's own.
+//! - A key is forgotten where no secret needs it and nothing is on its way that is sealed with it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{RwLock, RwLockReadGuard, watch};
 use vouch_broker::{NotDone, NothingStored, Refusal};
 use vouch_cluster::NodeId;
 use vouch_secrets::{KeyChangeRefused, KeyFileFault, SecretKeyFile, SecretKeyId, SecretKeys};
 use vouch_shard::WhoBelongs;
 
-use super::keys::{NodeKeys, refused};
-use super::sealed::KeysOnTheWay;
+use super::keys::NodeKeys;
+use super::sealed::{KeysOnTheWay, KeysTaken};
 use crate::forwarding::{ForwardedAsk, Leaders, answer_of};
 use crate::stopping::Stopping;
 
 /// How long another node has to take or give keys: it reads and writes one small file.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
+/// Between two looks whether the key file can be read still.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Before a key that nobody had is looked for again.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -31,24 +38,64 @@ pub(crate) struct KeyExchange {
     pub(crate) named: watch::Receiver<BTreeSet<[u8; 8]>>,
     /// Whether nodes show each other certificates; `None`: this one has no others.
     pub(crate) secured: Option<bool>,
-    /// Keys that a majority has.
-    pub(crate) spread: Mutex<BTreeSet<SecretKeyId>>,
+    /// Which nodes have a key, as far as they told this one.
+    pub(crate) had: Mutex<BTreeMap<SecretKeyId, BTreeSet<NodeId>>>,
+    /// Held to read from when a key is chosen until it is known what became of what it sealed; to write while keys are forgotten.
+    pub(crate) sealing: RwLock<()>,
+    /// Keys with which something was sealed of which nobody knows whether it is stored.
+    pub(crate) unsure: Mutex<BTreeSet<[u8; 8]>>,
     /// Nobody gave this node a key that it needs.
     pub(crate) lacks: AtomicBool,
+    /// The key file is of no use to the next start.
+    pub(crate) at_fault: AtomicBool,
     /// Other nodes that said this of themselves.
     pub(crate) lacking_there: Mutex<BTreeSet<NodeId>>,
 }
 
+/// What came of giving keys to the other nodes.
+#[derive(Debug, Default)]
+pub(super) struct Given {
+    /// Nodes that have not got them.
+    pub(super) without: Vec<NodeId>,
+    /// Why, of one of them.
+    pub(super) why: Option<String>,
+    /// Nodes that have others besides.
+    pub(super) with_others: Vec<NodeId>,
+}
+
 impl KeyExchange {
-    /// Nodes that have joined, without this one.
+    /// Of this node, when it begins.
+    pub(crate) fn new(
+        keys: Arc<NodeKeys>,
+        leaders: Arc<Leaders>,
+        belongs: watch::Receiver<WhoBelongs>,
+        named: watch::Receiver<BTreeSet<[u8; 8]>>,
+        secured: Option<bool>,
+    ) -> Self {
+        Self {
+            keys,
+            leaders,
+            belongs,
+            named,
+            secured,
+            had: Mutex::default(),
+            sealing: RwLock::default(),
+            unsure: Mutex::default(),
+            lacks: AtomicBool::new(false),
+            at_fault: AtomicBool::new(false),
+            lacking_there: Mutex::default(),
+        }
+    }
+
+    /// Nodes that have joined and stay, without this one.
     fn others(&self) -> BTreeSet<NodeId> {
         let belongs = self.belongs.borrow();
-        let joined = belongs.nodes.nodes.iter().filter(|(_, node)| node.invitation.is_none());
-        joined.map(|(id, _)| *id).filter(|id| *id != self.leaders.me()).collect()
+        let stay = belongs.nodes.nodes.iter().filter(|(_, node)| node.invitation.is_none() && !node.is_leaving);
+        stay.map(|(id, _)| *id).filter(|id| *id != self.leaders.me()).collect()
     }
 
     /// Whether keys can be given to other nodes, or have to be: a node alone has nobody to give them to.
-    pub(super) fn may_spread(&self) -> bool {
+    fn may_spread(&self) -> bool {
         self.secured == Some(true)
     }
 
@@ -76,118 +123,163 @@ impl KeyExchange {
         self.lacking_there.lock().unwrap_or_else(PoisonError::into_inner).contains(&node)
     }
 
-    /// Gets from each other node the keys that it has.
+    /// Nothing is forgotten here while somebody has this.
+    pub(super) async fn seals(&self) -> RwLockReadGuard<'_, ()> {
+        self.sealing.read().await
+    }
+
+    /// Nobody knows whether something is stored that this key sealed: it is not forgotten here until the node starts again.
+    pub(super) fn is_unsure(&self, key: [u8; 8]) {
+        self.unsure.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+    }
+
+    /// Gets the keys that the others have and this node lacks.
     pub(super) async fn fetch(&self) {
         if !self.may_spread() {
             return;
         }
         for node in self.others() {
-            let got = match self.ask(node, KeysOnTheWay::default(), Vec::new()).await {
-                Ok(got) if got.0.is_empty() => continue,
-                Ok(got) => got,
-                Err(why) => {
-                    tracing::debug!(%node, %why, "a node gives no keys");
-                    continue;
+            match self.ask(node, KeysTaken::default()).await {
+                Ok(got) if got.0.is_empty() => {}
+                Ok(got) => {
+                    if let Err(why) = self.take(&got, false).await {
+                        tracing::debug!(%node, %why, "the keys of another node are not taken over");
+                    }
                 }
-            };
-            if let Err(why) = self.take(&got).await {
-                tracing::warn!(%node, %why, "the keys of another node are not taken over");
+                Err(why) => tracing::debug!(%node, %why, "a node gives no keys"),
             }
         }
     }
 
-    /// Sees to it that a majority of those who vote has these keys, before anything is sealed with the first of them: a secret
-    /// whose only key is on one disk is lost with that. Returns the nodes that have not got them.
+    /// Sees to it that a majority of those who vote has the first of these keys, before anything is sealed with it: a secret
+    /// whose only key is on one disk is lost with that. Whoever has it already is not asked. `leads`: it is to seal there, too.
     ///
     /// # Errors
     /// [`NothingStored::TooMany`]: too few were reached.
-    pub(super) async fn spread(&self, keys: &SecretKeys) -> Result<Vec<NodeId>, NotDone> {
-        let without = self.give(keys, Vec::new()).await;
-        let voters = self.belongs.borrow().members.voters.clone();
-        let lacking: Vec<_> = without.iter().filter(|node| voters.contains(node)).map(ToString::to_string).collect();
-        if self.may_spread() && (voters.len() - lacking.len()) * 2 <= voters.len() {
-            return Err(NothingStored::TooMany(format!(
-                "nodes {} could not be given the key that seals, and with it this secret could be lost with one disk; nothing was \
-                 stored. See `vouch cluster status`, and try again when most nodes are reached",
-                lacking.join(", ")
+    pub(super) async fn spread(&self, keys: &SecretKeys, leads: bool) -> Result<Given, NotDone> {
+        if !leads && self.is_spread(keys) {
+            return Ok(Given::default());
+        }
+        let given = self.give(keys, leads, false).await;
+        if self.may_spread() && !self.is_spread(keys) {
+            let without = given.without.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let why = given.why.map(|why| format!(" ({why})")).unwrap_or_default();
+            return Err(NothingStored::Short(format!(
+                "nodes {without} could not be given the key that seals{why}, and without them this secret could be lost with one disk; \
+                 nothing was stored. Try again when most nodes take it"
             ))
             .into());
         }
-        self.spread.lock().unwrap_or_else(PoisonError::into_inner).insert(keys.sealing());
-        Ok(without)
+        Ok(given)
     }
 
-    /// Whether the key that seals was given to the others since this node began.
-    pub(super) fn is_spread(&self, keys: &SecretKeys) -> bool {
-        self.spread.lock().unwrap_or_else(PoisonError::into_inner).contains(&keys.sealing())
+    /// Whether those who vote now can lose a minority of their disks, and the key that seals stays.
+    fn is_spread(&self, keys: &SecretKeys) -> bool {
+        let had = self.had.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut nodes = had.get(&keys.sealing()).cloned().unwrap_or_default();
+        nodes.insert(self.leaders.me());
+        self.belongs.borrow().members.decide(&nodes)
     }
 
-    /// Gives all other nodes these keys, and lets them forget others. Returns those that did not.
-    pub(super) async fn give(&self, keys: &SecretKeys, forget: Vec<[u8; 8]>) -> Vec<NodeId> {
+    /// Gives all other nodes these keys. `leads`: the first is to seal there, too. `only`: they forget all others that nobody needs.
+    pub(super) async fn give(&self, keys: &SecretKeys, leads: bool, only: bool) -> Given {
+        let mut given = Given::default();
         let others = self.others();
         if !self.may_spread() {
-            return others.into_iter().collect();
+            return Given { without: others.into_iter().collect(), ..given };
         }
-        let text = Bytes::copy_from_slice(&keys.to_file());
-        let mut without = Vec::new();
+        let take = KeysOnTheWay(Bytes::copy_from_slice(&keys.to_file()));
         for node in others {
-            if let Err(why) = self.ask(node, KeysOnTheWay(text.clone()), forget.clone()).await {
-                tracing::warn!(%node, %why, "a node has not taken the keys of secrets; it gets them when it is reached");
-                without.push(node);
+            let taken = KeysTaken { take: take.clone(), leads, only };
+            let there = self.ask(node, taken).await.and_then(|there| {
+                SecretKeys::of_file(&there.0).map_err(|why| NotDone::Unknown(format!("it answers with no keys: {why}")))
+            });
+            match there {
+                Ok(there) => {
+                    self.had
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .entry(keys.sealing())
+                        .or_default()
+                        .insert(node);
+                    if there.ids().any(|id| !keys.has(id)) {
+                        given.with_others.push(node);
+                    }
+                }
+                Err(why) => {
+                    tracing::warn!(%node, %why, "a node has not taken the keys of secrets; it gets them when it is reached");
+                    given.why.get_or_insert_with(|| format!("node {node}: {why}"));
+                    given.without.push(node);
+                }
             }
         }
-        without
+        given
     }
 
-    async fn ask(&self, node: NodeId, take: KeysOnTheWay, forget: Vec<[u8; 8]>) -> Result<KeysOnTheWay, NotDone> {
-        let ask = ForwardedAsk::SecretKeys { take, forget };
+    async fn ask(&self, node: NodeId, taken: KeysTaken) -> Result<KeysOnTheWay, NotDone> {
+        let ask = ForwardedAsk::SecretKeys(taken);
         self.leaders.ask_node(node, ask, ANSWERED_WITHIN, |answer| answer_of!(answer, SecretKeys)).await
     }
 
-    async fn take(&self, keys: &KeysOnTheWay) -> Result<SecretKeys, NotDone> {
+    /// Takes over keys of another node: behind its own, unless they are to seal.
+    async fn take(&self, keys: &KeysOnTheWay, leads: bool) -> Result<SecretKeys, NotDone> {
         let keys = SecretKeys::of_file(&keys.0).map_err(|why| Refusal::Invalid(format!("no keys came: {why}")))?;
-        self.keys.change(move |file| file.add(&keys)).await.map_err(|fault| refused(&fault))
+        let taken = self.keys.change(move |file| if leads { file.add(&keys) } else { file.append(&keys) });
+        taken.await.map_err(|fault| self.keys.refused(&fault))
     }
 
-    /// Takes the keys of another node, forgets those of which it says so and that no secret needs, and gives what is there then.
+    /// Takes the keys of another node, forgets others that nobody needs if it says so, and gives what is there then.
     ///
     /// # Errors
-    /// That node showed no certificate; the file cannot be changed.
-    pub(super) async fn answer(&self, take: KeysOnTheWay, forget: Vec<[u8; 8]>) -> Result<KeysOnTheWay, NotDone> {
+    /// That node showed no certificate, or is none of the cluster's as far as this one has applied; the file cannot be changed.
+    pub(super) async fn answer(&self, from: NodeId, taken: KeysTaken) -> Result<KeysOnTheWay, NotDone> {
+        let conflict = |why: String| Err(NotDone::Refused(Refusal::Conflict(why)));
         if !self.may_spread() {
-            return Err(NotDone::Refused(Refusal::Conflict(
+            return conflict(
                 "nodes that show each other no certificates (--peer-insecure) give each other no keys".to_owned(),
-            )));
+            );
         }
+        if !self.others().contains(&from) {
+            return conflict(format!(
+                "node {from} does not belong to the cluster, as far as node {} knows",
+                self.leaders.me()
+            ));
+        }
+        let KeysTaken { take, leads, only } = taken;
         if !take.0.is_empty() {
-            self.take(&take).await?;
+            self.take(&take, leads).await?;
+            if only {
+                self.keep_only(&SecretKeys::of_file(&take.0).map_err(|why| Refusal::Invalid(why.to_string()))?).await?;
+            }
         }
-        self.forget(forget).await?;
         match self.keys.change(SecretKeyFile::read).await {
             Ok(keys) => Ok(KeysOnTheWay(Bytes::copy_from_slice(&keys.to_file()))),
             Err(KeyFileFault::Missing { .. }) => Ok(KeysOnTheWay::default()),
-            Err(fault) => Err(refused(&fault)),
+            Err(fault) => Err(self.keys.refused(&fault)),
         }
     }
 
-    /// Forgets keys that no secret is sealed with. Returns how many were there.
+    /// Forgets all keys but these, those that secrets are sealed with, and those with which something may be on its way. Returns how
+    /// many went.
     ///
     /// # Errors
     /// The file cannot be changed.
-    pub(super) async fn forget(&self, ids: Vec<[u8; 8]>) -> Result<usize, NotDone> {
+    pub(super) async fn keep_only(&self, keys: &SecretKeys) -> Result<usize, NotDone> {
+        let Ok(_nobody_seals) = self.sealing.try_write() else { return Ok(0) };
+        let here = match self.keys.change(SecretKeyFile::read).await {
+            Err(KeyFileFault::Missing { .. }) => return Ok(0),
+            here => here.map_err(|fault| self.keys.refused(&fault))?,
+        };
+        let named = self.named.borrow().clone();
+        let unsure = self.unsure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let unneeded = here.ids().filter(|id| !keys.has(*id) && !named.contains(&id.0) && !unsure.contains(&id.0));
         let mut forgotten = 0;
-        for id in ids {
-            if self.named.borrow().contains(&id) {
-                continue;
-            }
-            match self.keys.change(move |file| file.forget(SecretKeyId(id))).await {
+        for id in unneeded {
+            match self.keys.forget(id).await {
                 Ok(_) => forgotten += 1,
-                // It went before, or seals again, or there is no file.
-                Err(
-                    KeyFileFault::Refused(KeyChangeRefused::Unknown(_) | KeyChangeRefused::Seals(_))
-                    | KeyFileFault::Missing { .. },
-                ) => {}
-                Err(fault) => return Err(refused(&fault)),
+                // It went before, or seals.
+                Err(KeyFileFault::Refused(KeyChangeRefused::Unknown(_) | KeyChangeRefused::Seals(_))) => {}
+                Err(fault) => return Err(self.keys.refused(&fault)),
             }
         }
         Ok(forgotten)
@@ -199,6 +291,7 @@ pub(crate) async fn keep_keys(exchange: Arc<KeyExchange>, stopping: Arc<Stopping
     let mut named = exchange.named.clone();
     let mut told = BTreeSet::new();
     loop {
+        look_after_file(&exchange).await;
         let ids = named.borrow_and_update().clone();
         let mut lacking = exchange.keys.lacking(&ids);
         if !lacking.is_empty() {
@@ -218,9 +311,23 @@ pub(crate) async fn keep_keys(exchange: Arc<KeyExchange>, stopping: Arc<Stopping
         exchange.lacks.store(!lacking.is_empty(), Ordering::Relaxed);
         tokio::select! {
             changed = named.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(AGAIN), if !lacking.is_empty() => {}
+            () = tokio::time::sleep(if lacking.is_empty() { LOOK_EVERY } else { AGAIN }) => {}
             () = stopping.cancelled() => return,
         }
+    }
+}
+
+/// Says once, and in a metric, that the file has become of no use while its keys are in memory: the next start would not have them.
+async fn look_after_file(exchange: &KeyExchange) {
+    let fault = exchange.keys.fault().await;
+    let was = exchange.at_fault.swap(fault.is_some(), Ordering::Relaxed);
+    match fault {
+        Some(why) if !was => {
+            let why = exchange.keys.refused(&why);
+            tracing::warn!(%why, "the key file cannot be read any more; secrets open with the keys in memory until this node stops");
+        }
+        None if was => tracing::info!("the key file can be read again"),
+        _ => {}
     }
 }
 

@@ -11,12 +11,18 @@ use vouch_secrets::{KeyFileFault, SecretKeyFile, SecretKeyId, SecretKeys};
 pub(crate) struct NodeKeys {
     file: Arc<SecretKeyFile>,
     known: RwLock<Option<SecretKeys>>,
+    /// One change at a time, up to where it is known: what was read before a change is not noted after it.
+    changing: tokio::sync::Mutex<()>,
 }
 
 impl NodeKeys {
     /// Of this file, which need not be there yet.
     pub(crate) fn of(path: PathBuf) -> Self {
-        Self { file: Arc::new(SecretKeyFile::new(path)), known: RwLock::default() }
+        Self {
+            file: Arc::new(SecretKeyFile::new(path)),
+            known: RwLock::default(),
+            changing: tokio::sync::Mutex::default(),
+        }
     }
 
     /// What was read last.
@@ -42,7 +48,9 @@ impl NodeKeys {
         }
     }
 
-    /// Reads or changes the file, beside the threads that serve others, and notes what is in it then.
+    /// Reads or changes the file, beside the threads that serve others, and notes what is in it then. Keys that were known and are
+    /// not in the file any more, since somebody copied another one in its place, are written behind those that are: what is sealed
+    /// with them opens with nothing else.
     ///
     /// # Errors
     /// That fails; what was known stays known.
@@ -50,6 +58,30 @@ impl NodeKeys {
         &self,
         change: impl FnOnce(&SecretKeyFile) -> Result<SecretKeys, KeyFileFault> + Send + 'static,
     ) -> Result<SecretKeys, KeyFileFault> {
+        let known = self.known();
+        let changed = move |file: &SecretKeyFile| {
+            let keys = change(file)?;
+            match known.filter(|known| known.ids().any(|id| !keys.has(id))) {
+                Some(known) => file.append(&known),
+                None => Ok(keys),
+            }
+        };
+        self.note(changed).await
+    }
+
+    /// Forgets a key, in the file and in memory.
+    ///
+    /// # Errors
+    /// The file cannot be changed.
+    pub(super) async fn forget(&self, key: SecretKeyId) -> Result<SecretKeys, KeyFileFault> {
+        self.note(move |file| file.forget(key)).await
+    }
+
+    async fn note(
+        &self,
+        change: impl FnOnce(&SecretKeyFile) -> Result<SecretKeys, KeyFileFault> + Send + 'static,
+    ) -> Result<SecretKeys, KeyFileFault> {
+        let _changing = self.changing.lock().await;
         let file = self.file.clone();
         let keys = match tokio::task::spawn_blocking(move || change(&file)).await {
             Ok(changed) => changed?,
@@ -61,11 +93,32 @@ impl NodeKeys {
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(keys.clone());
         Ok(keys)
     }
+
+    /// Why the file, whose keys are known, is of no use to the next start of the node; `None` where it is, or none is known.
+    pub(super) async fn fault(&self) -> Option<KeyFileFault> {
+        self.known()?;
+        self.change(SecretKeyFile::read).await.err()
+    }
 }
 
 /// What the caller hears of a key file that cannot be used: it says what to do, and until then nothing is done.
 pub(super) fn refused(fault: &KeyFileFault) -> NotDone {
     NotDone::Refused(Refusal::Conflict(fault.to_string()))
+}
+
+impl NodeKeys {
+    /// The same, with what is to be done where the keys are in memory still.
+    pub(super) fn refused(&self, fault: &KeyFileFault) -> NotDone {
+        match fault {
+            KeyFileFault::Damaged { path, .. } if self.known().is_some() => {
+                NotDone::Refused(Refusal::Conflict(format!(
+                    "{fault}. This node has all its keys in memory still: remove {} while it runs, and try again, which writes it anew",
+                    path.display()
+                )))
+            }
+            fault => refused(fault),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -84,7 +137,37 @@ mod tests {
         std::fs::rename(folder.path().join("there"), &path).unwrap();
         assert_eq!(here.with(id).await.unwrap(), there);
         assert!(here.lacking(&[id].into()).is_empty());
-        std::fs::remove_file(path).unwrap();
+        std::fs::remove_file(&path).unwrap();
         assert_eq!(here.with(id).await.unwrap(), there, "what was read is known");
+    }
+
+    #[tokio::test]
+    async fn what_is_known_outlives_a_file_that_somebody_puts_in_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secrets.key");
+        let here = NodeKeys::of(path.clone());
+        let old = here.change(SecretKeyFile::read_or_make).await.unwrap();
+        let safe = std::fs::read(&path).unwrap();
+        let new = here.change(SecretKeyFile::rotate).await.unwrap();
+        // As an operator does who has a copy of before, whether he was told to or not.
+        std::fs::write(&path, &safe).unwrap();
+        let both = here.change(SecretKeyFile::read).await.unwrap();
+        assert_eq!(both, old.and(&new).unwrap());
+        assert_eq!(
+            NodeKeys::of(path.clone()).change(SecretKeyFile::read).await.unwrap(),
+            both,
+            "it is in the file again"
+        );
+        std::fs::write(&path, "x").unwrap();
+        assert!(matches!(here.fault().await, Some(KeyFileFault::Damaged { .. })));
+        let told = here.refused(&here.fault().await.unwrap()).to_string();
+        assert!(told.contains("in memory still: remove"), "{told}");
+        std::fs::remove_file(&path).unwrap();
+        let known = here.known().unwrap();
+        here.change(move |file| file.append(&known)).await.unwrap();
+        assert!(here.fault().await.is_none());
+        let second = new.sealing();
+        let left = here.forget(second).await.unwrap();
+        assert!(!left.has(second) && here.lacking(&[second.0].into()).len() == 1, "what is forgotten is");
     }
 }

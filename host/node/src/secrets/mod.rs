@@ -27,9 +27,8 @@ pub(crate) use exchange::{KeyExchange, keep_keys};
 pub(crate) use here::SealedSecretsHere;
 use here::sealed_value;
 pub(crate) use keys::NodeKeys;
-use keys::refused;
 pub(crate) use opened::OpenedSecrets;
-pub(crate) use sealed::{KeysOnTheWay, SealedSecret};
+pub(crate) use sealed::{KeysOnTheWay, KeysTaken, SealedSecret};
 
 /// Looks over all secrets while they are sealed anew: some are set by others meanwhile, with whichever key.
 const ROTATION_LOOKS: usize = 5;
@@ -71,31 +70,65 @@ pub struct KeyRotation {
     pub forgotten: usize,
     /// Nodes that have not got the key yet.
     pub without: Vec<NodeId>,
+    /// Nodes that may still have keys of before, where these were to be forgotten.
+    pub with_old: Vec<NodeId>,
 }
 
 impl Secrets {
-    /// Sets a secret. Resolves when that is durable, and done here. With it comes what the operator has to do.
+    /// Sets a secret. Resolves when that is durable, and done here. With it comes what the operator has to know.
     ///
     /// # Errors
-    /// [`Refusal::Invalid`] for a name that is none, [`Refusal::Conflict`] where the key file cannot be used, what `expect` does not
-    /// find; [`NothingStored`](vouch_broker::NothingStored) where too few nodes have the key.
+    /// [`Refusal::Invalid`] for a name that is none, [`Refusal::Conflict`] where the key file cannot be used, or is missing though there
+    /// are secrets; what `expect` does not find; [`NothingStored`](vouch_broker::NothingStored) where too few nodes have the key.
     pub async fn set(&self, name: &str, value: SecretValue, expect: Expect) -> Result<(Written, Vec<String>), NotDone> {
+        self.set_with(name, value, expect, false).await
+    }
+
+    /// The same where no node has the key file any more: another key is made, and what was sealed before opens no more.
+    ///
+    /// # Errors
+    /// As [`Self::set`].
+    pub async fn set_with_new_key(
+        &self,
+        name: &str,
+        value: SecretValue,
+        expect: Expect,
+    ) -> Result<(Written, Vec<String>), NotDone> {
+        self.set_with(name, value, expect, true).await
+    }
+
+    async fn set_with(
+        &self,
+        name: &str,
+        value: SecretValue,
+        expect: Expect,
+        new_key: bool,
+    ) -> Result<(Written, Vec<String>), NotDone> {
         self.writable.check()?;
         check_secret_name(name)?;
-        let keys = self.sealing_keys().await?;
+        let mut warnings = Vec::new();
+        if value.reveal_text().is_none()
+            && let Some(secret) = self.secret(name).await?.filter(|secret| !secret.bindings.is_empty())
+        {
+            let bindings = secret.bindings.join(", ");
+            warnings
+                .push(format!("the value is no text (UTF-8), so bindings {bindings}, which name it, get no answer"));
+        }
+        let _forgets_nothing = self.exchange.seals().await;
+        let keys = self.sealing_keys(new_key).await?;
         let bound = SealedFor::new_value(self.here.cluster_id, name);
         let put = put_of(&bound, keys.seal(&bound, &value), expect.revision());
         drop(value);
         let done = self.put(put).await?;
-        let warning = self.exchange.is_for_the_operator().then(|| {
-            format!(
-                "nodes show each other no certificates and give each other no keys: copy the key file of node {} (secrets.key in its \
-                 data folder, or secret_key_file) to all others; until then bindings that name this secret get no answer where \
-                 another node leads",
+        if self.exchange.is_for_the_operator() {
+            warnings.push(format!(
+                "nodes show each other no certificates and give each other no keys: the key file of node {} (secrets.key in its \
+                 data folder, or secret_key_file) has to be copied to each node that has none; until then bindings that name this \
+                 secret get no answer where such a node leads",
                 self.leaders.me()
-            )
-        });
-        Ok((done, warning.into_iter().collect()))
+            ));
+        }
+        Ok((done, warnings))
     }
 
     /// Writes a secret that is sealed, by whoever leads, and waits until it is here.
@@ -103,7 +136,11 @@ impl Secrets {
         let sealed = SealedSecret::of(put);
         let here = || self.put_here(&sealed);
         let ask = || ForwardedAsk::SetSecret(std::borrow::Cow::Borrowed(&sealed));
-        let done = self.leaders.done(here, ask, |answer| answer_of!(answer, SecretSet)).await?;
+        let done = self.leaders.done(here, ask, |answer| answer_of!(answer, SecretSet)).await.inspect_err(|why| {
+            if let NotDone::Unknown(_) = why {
+                self.exchange.is_unsure(sealed.key_id());
+            }
+        })?;
         self.leaders.applied_here(&self.shard, vouch_commitlog::LogPosition(done.revision + 1)).await;
         Ok(done)
     }
@@ -151,39 +188,65 @@ impl Secrets {
         self.exchange.lacks()
     }
 
-    /// Takes keys of another node, and gives it those that are here.
-    pub(crate) async fn exchange_keys(
-        &self,
-        take: KeysOnTheWay,
-        forget: Vec<[u8; 8]>,
-    ) -> Result<KeysOnTheWay, NotDone> {
-        self.exchange.answer(take, forget).await
+    /// Whether it would lack keys after its next start: its key file cannot be read any more.
+    pub fn key_file_is_at_fault(&self) -> bool {
+        self.exchange.at_fault.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// The keys of this node, of which the first seals: a majority has them. Where no node has any, one is made.
-    async fn sealing_keys(&self) -> Result<SecretKeys, NotDone> {
-        let keys = match self.here.keys.change(SecretKeyFile::read).await {
-            Err(KeyFileFault::Missing { .. }) => {
-                self.exchange.fetch().await;
-                self.here.keys.change(SecretKeyFile::read_or_make).await
-            }
-            found => found,
-        };
-        let keys = keys.map_err(|fault| refused(&fault))?;
-        if !self.exchange.is_spread(&keys) {
-            self.exchange.spread(&keys).await?;
+    /// Takes keys of another node, and gives it those that are here.
+    pub(crate) async fn exchange_keys(&self, from: NodeId, taken: KeysTaken) -> Result<KeysOnTheWay, NotDone> {
+        self.exchange.answer(from, taken).await
+    }
+
+    /// The keys of this node, of which the first seals: secrets are sealed with it already, if there are any, and a majority has it.
+    /// Where there are no secrets and no file, one is made; where there are secrets, only if a `new_key` is wanted.
+    async fn sealing_keys(&self, new_key: bool) -> Result<SecretKeys, NotDone> {
+        let named = self.exchange.named.borrow().clone();
+        let mut read = self.here.keys.change(SecretKeyFile::read).await;
+        if let (Err(KeyFileFault::Missing { .. }), Some(known)) = (&read, self.here.keys.known()) {
+            // Somebody removed it while the node runs: what is known is the last copy, maybe.
+            tracing::warn!("the key file is gone; it is written again from memory");
+            read = self.here.keys.change(move |file| file.append(&known)).await;
         }
+        if matches!(read, Err(KeyFileFault::Missing { .. })) || !self.here.keys.lacking(&named).is_empty() {
+            self.exchange.fetch().await;
+            read = self.here.keys.change(SecretKeyFile::read).await;
+        }
+        if let (Err(KeyFileFault::Missing { .. }), true) = (&read, named.is_empty() || new_key) {
+            read = self.here.keys.change(SecretKeyFile::read_or_make).await;
+        }
+        let mut keys = read.map_err(|fault| self.missing_keys(&fault))?;
+        // The file of a node that was away while the key was changed has the new one behind the old one.
+        if !named.is_empty()
+            && !named.contains(&keys.sealing().0)
+            && let Some(key) = { keys.ids().find(|id| named.contains(&id.0)) }
+        {
+            keys = self
+                .here
+                .keys
+                .change(move |file| file.prefer(key))
+                .await
+                .map_err(|fault| self.here.keys.refused(&fault))?;
+        }
+        self.exchange.spread(&keys, false).await?;
         Ok(keys)
     }
 
-    /// Draws another key, gives it to the other nodes, and seals all secrets with it; nobody who uses them notices. One that was
-    /// begun and not finished goes on with its key. `forget_old`: keys that seal nothing any more go from the files of all nodes;
-    /// backups of before cannot be opened then.
+    /// Draws another key, gives it to the other nodes, and seals all secrets with it; nobody who uses them notices. One change that
+    /// was cut short is gone on with: that some secrets are sealed with another key than the first tells. It goes on where its caller
+    /// is gone. `forget_old`: keys that nothing is sealed with any more go from the files of all nodes that are reached; backups of
+    /// before cannot be opened then.
     ///
     /// # Errors
     /// The key file cannot be used, a secret does not open, or too few nodes were reached: nothing is lost, and it may be asked for
     /// again.
-    pub async fn rotate_key(&self, forget_old: bool) -> Result<KeyRotation, NotDone> {
+    pub async fn rotate_key(self: &Arc<Self>, forget_old: bool) -> Result<KeyRotation, NotDone> {
+        let this = self.clone();
+        let changing = tokio::spawn(async move { this.change_key(forget_old).await });
+        changing.await.unwrap_or_else(|ended| Err(NotDone::Unknown(format!("the change of the key ended: {ended}"))))
+    }
+
+    async fn change_key(&self, forget_old: bool) -> Result<KeyRotation, NotDone> {
         self.writable.check()?;
         if self.exchange.is_for_the_operator() {
             return Err(NotDone::Refused(Refusal::Conflict(
@@ -192,26 +255,48 @@ impl Secrets {
                     .to_owned(),
             )));
         }
-        let before = self.sealing_keys().await?;
+        let mut keys = self.sealing_keys(false).await?;
         let named = self.exchange.named.borrow().clone();
-        let is_begun = !named.is_empty() && !named.contains(&before.sealing().0);
-        let keys = if is_begun { before } else { self.next_keys().await? };
-        let without = self.exchange.spread(&keys).await?;
-        let resealed = self.reseal(&keys).await?;
-        let old: Vec<_> = keys.ids().filter(|id| *id != keys.sealing()).map(|id| id.0).collect();
+        let is_cut_short = named.len() > 1 && named.contains(&keys.sealing().0);
         let mut forgotten = 0;
+        if !is_cut_short {
+            if forget_old {
+                // Before another one is drawn: there may be no room for it.
+                forgotten += self.exchange.keep_only(&first_of(&keys)).await?;
+            }
+            keys = keys.with_new_first().map_err(|why| NotDone::Refused(Refusal::Conflict(why.to_string())))?;
+        }
+        // Given before it is in the own file: where that fails, nothing is left here for the next try to count.
+        let without = self.exchange.spread(&keys, true).await?.without;
+        let written = keys.clone();
+        keys = self
+            .here
+            .keys
+            .change(move |file| file.add(&written))
+            .await
+            .map_err(|fault| self.here.keys.refused(&fault))?;
+        let resealed = self.reseal(&keys).await?;
+        let mut with_old = Vec::new();
         if forget_old {
-            forgotten = self.exchange.forget(old.clone()).await?;
-            let left = self.here.keys.known().unwrap_or(keys.clone());
-            self.exchange.give(&left, old).await;
+            let first = first_of(&keys);
+            forgotten += self.exchange.keep_only(&first).await?;
+            let given = self.exchange.give(&first, true, true).await;
+            with_old = given.with_others;
+            with_old.extend(given.without);
         }
         let left = self.here.keys.known().unwrap_or(keys);
         let kept = left.ids().skip(1).map(|id| id.to_string()).collect();
-        Ok(KeyRotation { key: left.sealing().to_string(), resealed, kept, forgotten, without })
+        Ok(KeyRotation { key: left.sealing().to_string(), resealed, kept, forgotten, without, with_old })
     }
 
-    async fn next_keys(&self) -> Result<SecretKeys, NotDone> {
-        self.here.keys.change(SecretKeyFile::rotate).await.map_err(|fault| refused(&fault))
+    /// Why there are no keys to seal with; that of a file that is missing says what else can be done.
+    fn missing_keys(&self, fault: &KeyFileFault) -> NotDone {
+        match fault {
+            KeyFileFault::Missing { .. } => NotDone::Refused(Refusal::Conflict(format!(
+                "there are secrets, and {fault}, this one with --new-key (`?new_key=true`) first"
+            ))),
+            fault => self.here.keys.refused(fault),
+        }
     }
 
     /// Seals everything with the first of these keys. How many secrets that were.
@@ -227,6 +312,7 @@ impl Secrets {
                 return Ok(resealed);
             }
             for (name, secret) in others {
+                let _forgets_nothing = self.exchange.seals().await;
                 let bound = self.here.bound(&name, &secret);
                 let sealed = keys
                     .reseal(&bound, &sealed_value(&secret))
@@ -241,10 +327,16 @@ impl Secrets {
             }
         }
         Err(NotDone::Refused(Refusal::Conflict(
-            "secrets are set anew faster than they can be sealed with the new key; do this again when that is over"
+            "secrets are set anew faster than they can be sealed with the new key, or this node is far behind the one that leads; do \
+             this again when that is over"
                 .to_owned(),
         )))
     }
+}
+
+/// The key that seals, alone.
+fn first_of(keys: &SecretKeys) -> SecretKeys {
+    keys.ids().skip(1).fold(keys.clone(), |left, id| left.without(id).unwrap_or(left))
 }
 
 /// What goes into the log.

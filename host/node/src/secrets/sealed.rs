@@ -33,6 +33,11 @@ impl SealedSecret {
         Self { name, value_id, key_id, nonce, sealed: SealedBytes(sealed.into()), expected_revision }
     }
 
+    /// The key that sealed it.
+    pub(super) fn key_id(&self) -> [u8; 8] {
+        self.key_id
+    }
+
     /// As the log has it.
     pub(crate) fn into_record(self) -> SecretPut {
         let Self { name, value_id, key_id, nonce, sealed: SealedBytes(sealed), expected_revision } = self;
@@ -48,4 +53,14 @@ impl fmt::Debug for KeysOnTheWay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
+}
+
+/// Keys that a node gives another: which that one is to have, too. Without any it only wants to hear which are there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeysTaken {
+    pub(crate) take: KeysOnTheWay,
+    /// The first of them seals from now on.
+    pub(crate) leads: bool,
+    /// Others that nobody needs go.
+    pub(crate) only: bool,
 }

@@ -1,8 +1,7 @@
 //! What a node is made of.
 
 use std::ops::Range;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use vouch_cluster::NodeId;
 use vouch_commitlog::{LogPosition, LogReader};
@@ -128,16 +127,9 @@ impl NodeParts {
             keys: keys.clone(),
             cluster_id: self.identity.cluster_id,
         });
-        let key_exchange = Arc::new(KeyExchange {
-            keys,
-            leaders: leaders.clone(),
-            belongs: self.signals.belongs(),
-            named: self.signals.secret_keys(),
-            secured: self.speaking.as_ref().map(|speaking| speaking.is_secured()),
-            spread: Mutex::default(),
-            lacks: AtomicBool::new(false),
-            lacking_there: Mutex::default(),
-        });
+        let secured = self.speaking.as_ref().map(|speaking| speaking.is_secured());
+        let (belongs, named) = (self.signals.belongs(), self.signals.secret_keys());
+        let key_exchange = Arc::new(KeyExchange::new(keys, leaders.clone(), belongs, named, secured));
         let files = ComponentFiles { shard: shard.clone(), log: log.clone(), store: self.store.clone() };
         CommonParts {
             leaders,

@@ -61,8 +61,9 @@ async fn a_node_that_was_away_while_the_key_was_changed_gets_the_new_one() {
     let is_at = address(&away).await;
     away.stop().await;
     until("somebody leads", async || nodes.running.iter().any(|node| node.cluster.leads())).await;
-    let done = nodes.running[0].secrets.rotate_key(false).await.unwrap();
-    assert_eq!((done.resealed, done.without), (1, vec![vouch_cluster::NodeId(3)]));
+    let away = vec![vouch_cluster::NodeId(3)];
+    let done = nodes.running[0].secrets.rotate_key(true).await.unwrap();
+    assert_eq!((done.resealed, done.forgotten, &done.without, &done.with_old), (1, 1, &away, &away));
 
     nodes.come_back(3, &is_at).await;
     until("it has the secret, sealed anew, and its key", async || {
@@ -70,6 +71,19 @@ async fn a_node_that_was_away_while_the_key_was_changed_gets_the_new_one() {
         secret.key == done.key && secret.opens_here
     })
     .await;
+    // It has the old one still, and does not bring that back.
+    set(&nodes.running[2], "more").await.unwrap();
+    for node in &nodes.running {
+        until("both are sealed with the new one", async || {
+            let secrets = node.secrets.list(None, 10).await.unwrap();
+            secrets.len() == 2 && secrets.iter().all(|secret| secret.key == done.key && secret.opens_here)
+        })
+        .await;
+    }
+    let again = nodes.running[0].secrets.rotate_key(true).await.unwrap();
+    assert_eq!((again.resealed, again.with_old.len(), again.without.len()), (2, 0, 0));
+    let keys = std::fs::read_to_string(nodes.folder.path().join("3").join(KEY_FILE)).unwrap();
+    assert_eq!(keys.lines().filter(|line| line.starts_with("key ")).count(), 1, "{keys}");
     nodes.stop_all().await;
 }
 
@@ -80,8 +94,27 @@ async fn nothing_is_sealed_with_a_key_that_a_majority_has_not() {
         nodes.running.pop().unwrap().stop().await;
     }
     let refused = set(&nodes.running[0], "db").await.unwrap_err();
-    let NotDone::NothingStored(NothingStored::TooMany(why)) = &refused else { panic!("{refused}") };
+    let NotDone::NothingStored(NothingStored::Short(why)) = &refused else { panic!("{refused}") };
     assert!(why.contains("nodes 2, 3") && why.contains("lost with one disk"), "{why}");
+    assert!(why.contains("(node 2: "), "it says why, of one: {why}");
+    nodes.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_change_of_the_key_that_too_few_nodes_take_leaves_the_keys_as_they_are() {
+    let mut nodes = Nodes::three_with_certificates().await;
+    set(&nodes.running[0], "db").await.unwrap();
+    for _ in 0..2 {
+        nodes.running.pop().unwrap().stop().await;
+    }
+    let file = nodes.folder.path().join("1").join(KEY_FILE);
+    let before = std::fs::read(&file).unwrap();
+    for _ in 0..3 {
+        let refused = nodes.running[0].secrets.rotate_key(false).await.unwrap_err();
+        assert!(matches!(refused, NotDone::NothingStored(NothingStored::Short(_))), "{refused}");
+        assert_eq!(std::fs::read(&file).unwrap(), before);
+    }
+    assert!(opens(&nodes.running[0], "db").await);
     nodes.stop_all().await;
 }
 
@@ -135,10 +168,7 @@ async fn without_certificates_the_operator_copies_the_file_and_a_node_without_it
     let leader = nodes.leader().await;
     let warnings = set(leader, "db").await.unwrap();
     let has = id(leader).await;
-    assert!(
-        matches!(&warnings[..], [told] if told.contains(&format!("copy the key file of node {has}"))),
-        "{warnings:?}"
-    );
+    assert!(matches!(&warnings[..], [told] if told.contains(&format!("the key file of node {has} "))), "{warnings:?}");
     let others: Vec<_> = nodes.running.iter().filter(|node| !std::ptr::eq(*node, leader)).collect();
     for other in &others {
         until("it has the secret", async || other.secrets.secret("db").await.unwrap().is_some()).await;

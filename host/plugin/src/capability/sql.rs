@@ -6,8 +6,12 @@ use vouch_sql::{
 
 use crate::{
     bindings::sql::{self, Host},
+    error_text::cut,
     guest::CallState,
 };
+
+/// Bytes of what is noted of one thing that a dry call asks for.
+const ASKED_BYTES: usize = 512;
 
 type Answer<T> = Result<T, sql::SqlError>;
 
@@ -28,13 +32,29 @@ impl CallState {
             if matches!(error, SqlError::Unavailable(_) | SqlError::TimedOut(_) | SqlError::InDoubt(_)) {
                 self.trouble().note(|| format!("a database: {error}"));
             }
+            if let Some(dry) = &self.sql.dry {
+                dry.refused(&error);
+            }
             error_to_wit(error)
         })
+    }
+
+    /// Notes what a dry call asks of a database.
+    fn asks<'a>(&self, database: &str, what: &str, statements: impl IntoIterator<Item = &'a sql::Statement>) {
+        let Some(dry) = &self.sql.dry else { return };
+        let mut text = format!("{database}: {what}");
+        for statement in statements {
+            text.push_str(" | ");
+            text.push_str(&statement.text);
+        }
+        cut(&mut text, ASKED_BYTES);
+        dry.asked(text);
     }
 }
 
 impl Host for CallState {
     async fn run(&mut self, database: String, statement: sql::Statement) -> Answer<sql::RowSet> {
+        self.asks(&database, "run", [&statement]);
         let answer = match self.database(&database) {
             Ok((database, call)) => database.run(&statement_of(statement), call).await,
             Err(refused) => Err(refused),
@@ -43,6 +63,7 @@ impl Host for CallState {
     }
 
     async fn run_all(&mut self, database: String, statements: Vec<sql::Statement>) -> Answer<Vec<sql::RowSet>> {
+        self.asks(&database, "run-all", &statements);
         let answer = match self.database(&database) {
             Ok((database, call)) => database.run_all(&statements_of(statements), call).await,
             Err(refused) => Err(refused),
@@ -51,6 +72,7 @@ impl Host for CallState {
     }
 
     async fn run_once(&mut self, database: String, key: String, statements: Vec<sql::Statement>) -> Answer<sql::Once> {
+        self.asks(&database, "run-once", &statements);
         let answer = match self.database(&database) {
             Ok((database, call)) => database.run_once(&key, &statements_of(statements), call).await,
             Err(refused) => Err(refused),
@@ -62,6 +84,7 @@ impl Host for CallState {
     }
 
     async fn read_fence(&mut self, database: String, keys: Vec<String>) -> Answer<Vec<sql::Fenced>> {
+        self.asks(&database, "read-fence", []);
         let answer = match self.database(&database) {
             Ok((database, call)) => database.read_fence(&keys, call).await,
             Err(refused) => Err(refused),
@@ -70,6 +93,7 @@ impl Host for CallState {
     }
 
     async fn close_fence(&mut self, database: String, key: String, also: Vec<sql::Statement>) -> Answer<sql::Fenced> {
+        self.asks(&database, "close-fence", &also);
         let answer = match self.database(&database) {
             Ok((database, call)) => database.close_fence(&key, &statements_of(also), call).await,
             Err(refused) => Err(refused),

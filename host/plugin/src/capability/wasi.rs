@@ -74,7 +74,10 @@ impl Unfinished {
             self.bytes.clear();
             // Whoever hides secrets has to see that the end is missing, where there may be the half of one.
             cut(&mut text, MAX_LINE);
-            self.log.write(self.level, LogSource::Stdio, text);
+            match self.level {
+                Level::Warn => self.log.write_panic(text),
+                level => self.log.write(level, LogSource::Stdio, text),
+            }
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The gate that every outgoing request passes.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use http::{Request, Response};
-use http_body_util::BodyExt;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty};
 use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 use url::Host;
@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     bindings::host::Level,
+    dry::DryRun,
     grants::{HttpGrant, Origin},
     limits::Limits,
     log::{CallLog, LogSource},
@@ -26,6 +27,8 @@ use crate::{
 
 /// Most bytes in the head of a request: method, address, names and values of the header fields.
 pub(super) const MAX_REQUEST_HEAD: usize = 64 << 10;
+/// The status of the answer to a request that a dry call does not send.
+const NOT_SENT: u16 = 599;
 /// Most requests of one call that are open at once: not answered yet, or with a response that is not read to its end. Each
 /// takes at most 1 MiB of the host's memory: the request, buffers of the connection, what TLS keeps, the header section of the
 /// response.
@@ -47,6 +50,8 @@ pub(crate) struct HttpGate {
     pub(crate) log: CallLog,
     /// What befell requests that were let through.
     pub(crate) trouble: RequestTrouble,
+    /// Nothing is to change for this call.
+    pub(crate) dry: Option<DryRun>,
 }
 
 impl HttpGate {
@@ -69,6 +74,7 @@ impl HttpGate {
             deadline: limits.deadline,
             log,
             trouble: RequestTrouble::default(),
+            dry: None,
         }
     }
 
@@ -138,6 +144,13 @@ async fn addresses(grant: &HttpGrant, resolver: &dyn Resolver) -> Result<Vec<Soc
     Ok(found.into_iter().map(|address| SocketAddr::from((address, origin.port))).collect())
 }
 
+/// What answers a request that a dry call does not send.
+fn not_sent() -> Response<WasiBody> {
+    let mut response = Response::new(Empty::new().map_err(|never: Infallible| match never {}).boxed_unsync());
+    *response.status_mut() = StatusCode::from_u16(NOT_SENT).expect("it has three digits");
+    response
+}
+
 /// The response, when it begins, and what drives the connection from then on.
 type Sending = Box<dyn Future<Output = Result<(Response<WasiBody>, Driver), Error>> + Send>;
 
@@ -157,6 +170,12 @@ impl WasiHttpHooks for HttpGate {
             Ok(admitted) => admitted,
             Err(refusal) => return Box::new(std::future::ready(Err(refuse(refusal)))),
         };
+        if let Some(dry) = &self.dry {
+            dry.asked(format_args!("{} {}", request.method(), request.uri()));
+            if !matches!(*request.method(), Method::GET | Method::HEAD) {
+                return Box::new(std::future::ready(Ok((not_sent(), Box::new(std::future::ready(Ok(()))) as Driver))));
+            }
+        }
         let options = options.unwrap_or_default();
         let bounds = StepBounds {
             connect: options.connect_timeout.map_or(self.deadline, |asked| asked.min(self.deadline)),
@@ -215,5 +234,56 @@ impl WasiHttpHooks for HttpGate {
     fn p2_error_from_tls(&mut self, error: &std::io::Error) -> ErrorCode {
         tracing::debug!(%error, "outgoing TLS failed");
         ErrorCode::TlsProtocolError
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::{
+        http::{SystemResolver, client_config},
+        log::LogRing,
+        outcome::{Checked, Verdict},
+        secrets::BindingSecrets,
+    };
+
+    /// The status that a request to a server is answered with, where nothing listens: one that is sent cannot be answered.
+    fn answered(gate: &mut HttpGate, method: Method, origin: &str) -> Option<u16> {
+        let body: WasiBody = Empty::new().map_err(|never: Infallible| match never {}).boxed_unsync();
+        let request = Request::builder().method(method).uri(format!("{origin}/orders/1")).body(body).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let sent = gate.send_request(request, None, Box::new(std::future::ready(Ok(()))));
+        runtime.block_on(Box::into_pin(sent)).ok().map(|(response, _)| response.status().as_u16())
+    }
+
+    #[test]
+    fn a_dry_call_sends_what_only_looks_and_answers_all_else_by_itself_if_it_is_granted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let grants: Vec<HttpGrant> = serde_json::from_value(serde_json::json!([origin])).unwrap();
+        let secrets = Arc::new(BindingSecrets::default());
+        let log = CallLog::new(LogRing::new("b", "d"), secrets, "t".to_owned());
+        let limits = Limits { http_requests: 10, ..Limits::default() };
+        let tls = client_config(None).unwrap();
+        let mut gate = HttpGate::new(grants.into(), Arc::new(SystemResolver::default()), tls, &limits, log);
+        let dry = DryRun::default();
+        gate.dry = Some(dry.clone());
+        for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH] {
+            assert_eq!(answered(&mut gate, method, &origin), Some(NOT_SENT));
+        }
+        assert_eq!(answered(&mut gate, Method::GET, &origin), None, "it was sent, and nobody listens");
+        assert_eq!(
+            answered(&mut gate, Method::POST, "http://127.0.0.1:1"),
+            None,
+            "what is not granted is not answered"
+        );
+        let tried = dry.into_tried(Checked::Answer(Verdict::Commit), Duration::ZERO, |_| {});
+        let methods = ["POST", "PUT", "DELETE", "PATCH", "GET"];
+        assert_eq!(tried.asked, methods.map(|method| format!("{method} {origin}/orders/1")));
+        gate.dry = None;
+        assert_eq!(answered(&mut gate, Method::POST, &origin), None, "a call that is none sends it");
     }
 }

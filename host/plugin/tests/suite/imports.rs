@@ -111,19 +111,49 @@ async fn a_guest_cannot_open_a_socket() {
     assert_eq!(House::new().check(guest, |_| {}).await, COMMIT);
 }
 
-#[tokio::test]
-async fn standard_error_becomes_lines_of_the_log() {
+/// A guest that writes twelve bytes to standard error so many times, by two at once where they are many, and then does this.
+fn writes_an_error(data: &str, times: usize, then: &str) -> Vec<u8> {
+    // It may hold a thousand handles, and gets one for each.
+    let (times, data, len) = if times > 100 { (times / 2, data.repeat(2), 24) } else { (times, data.to_owned(), 12) };
     let world = world("import wasi:cli/stderr@0.2.12; import wasi:io/streams@0.2.12;");
-    let guest = Guest {
+    let write = format!("(call $write (call $stderr) (i32.const 0) (i32.const {len}) (i32.const 2048)) ").repeat(times);
+    Guest {
         world: WORLD,
         packages: &[&world],
         imports: r#"(import "wasi:cli/stderr@0.2.12" "get-stderr" (func $stderr (result i32)))
             (import "wasi:io/streams@0.2.12" "[method]output-stream.blocking-write-and-flush"
                 (func $write (param i32 i32 i32 i32)))"#,
-        data: r"first\nsecond",
-        check: &format!("(call $write (call $stderr) (i32.const 0) (i32.const 12) (i32.const 2048)) {}", commit()),
+        data: &data,
+        check: &format!("{write} {then}"),
     }
-    .build();
+    .build()
+    .into()
+}
+
+#[tokio::test]
+async fn what_a_guest_wrote_before_it_trapped_is_told_with_the_trap_and_without_secrets() {
+    let house = House::new();
+    let trapped = async |data: &str, times: usize| {
+        let set =
+            |spec: &mut vouch_plugin::BindingSpec| drop(spec.config.insert("token".to_owned(), "s3cr3t".to_owned()));
+        let binding = house.bind(writes_an_error(data, times, "unreachable").into(), set).await;
+        match binding.check(pending()).await {
+            vouch_plugin::Checked::NoAnswer(vouch_plugin::NoAnswer::Trap { why, trace }) => (why, trace),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (why, trace) = trapped(r"panicked: 7\n", 1).await;
+    assert!(why.starts_with("panicked: 7\n") && why.contains("unreachable") && !trace.is_empty(), "{why} {trace}");
+    let (why, _) = trapped(r"has s3cr3t!\n", 2).await;
+    assert!(why.starts_with("has ***!\nhas ***!\n"), "{why}");
+    // Only the last of it, however much that was.
+    let (why, _) = trapped(r"0123456789a\n", 1_800).await;
+    assert!(why.len() > 16 << 10 && why.len() < (16 << 10) + 512 && why.contains("unreachable"), "{}", why.len());
+}
+
+#[tokio::test]
+async fn standard_error_becomes_lines_of_the_log() {
+    let guest = bytes::Bytes::from(writes_an_error(r"first\nsecond", 1, &commit()));
     let house = House::new();
     let binding = house.bind(guest, |_| {}).await;
     assert_eq!(binding.check(pending()).await, COMMIT);

@@ -227,3 +227,52 @@ async fn a_verdict_is_never_taken_from_one_of_several_rows_or_from_more_than_the
     let chance = guest_error(shop.ask(shop.grants(""), &asks, YOUNG).await);
     assert!(chance.contains("more than one row"), "{chance}");
 }
+
+#[tokio::test]
+async fn a_dry_call_says_what_would_be_and_leaves_the_database_as_it_is() {
+    let shop = Shop::open();
+    shop.run("insert into orders values ('m1', 'UNPAID')").unwrap();
+    let cancel = "update orders set status = 'CANCELLED' where id = ?";
+    let bind = |statement: &'static str| {
+        let grants = shop.grants(&format!(r#"{FENCE}, "write": true"#));
+        move |spec: &mut BindingSpec| {
+            spec.grants = grants;
+            config(spec, &[("database", "shop"), ("on-rollback", statement), ("on-rollback-params", "{id}")]);
+        }
+    };
+    let asked = pending();
+    let last = Pending { asked_at_ms: asked.opened_at_ms + OLD.0, checks_left: 0, ..asked };
+    let tried = shop.house.bind(component(), bind(cancel)).await.try_check(last.clone()).await;
+    assert_eq!(rolled_back(tried.checked.clone()), "the fence is closed", "{:?}", tried.asked);
+    assert!(tried.asked.contains(&format!("shop: close-fence | {cancel}")), "{:?}", tried.asked);
+    assert!(tried.wrong.is_none() && tried.memory.0 > 0, "{tried:?}");
+    let count =
+        |query: &str| -> i64 { Connection::open(&shop.file).unwrap().query_row(query, [], |row| row.get(0)).unwrap() };
+    assert_eq!(count("select count(*) from vouch_fence"), 0);
+    assert_eq!(count("select count(*) from orders where status = 'UNPAID'"), 1);
+
+    // A statement that the database does not know is wrong, and stays so.
+    let wrong = shop.house.bind(component(), bind("update no_table set x = ?")).await.try_check(last).await;
+    assert!(wrong.wrong.as_ref().is_some_and(|why| why.contains("no_table")), "{wrong:?}");
+}
+
+#[tokio::test]
+async fn databases_of_a_binding_are_looked_at_and_a_fence_that_decides_nothing_is_told() {
+    let shop = Shop::open();
+    let examined = async |more: &str| {
+        let grants = shop.grants(more);
+        let bind = |spec: &mut BindingSpec| {
+            spec.grants = grants;
+            config(spec, &[("database", "shop"), ("statement", "select 1"), ("commit", "1")]);
+        };
+        shop.house.bind(component(), bind).await.examine().await.remove(0)
+    };
+    assert_eq!(examined("").await.found.unwrap(), vouch_sql::FenceExamination::default());
+    let good = examined(FENCE).await;
+    assert!(good.name == "shop" && good.found.as_ref().unwrap().refusals.is_empty(), "{good:?}");
+    shop.run("create table loose (fence_key text, outcome text, noted_at text)").unwrap();
+    let loose = examined(r#", "fence": "loose""#).await.found.unwrap();
+    assert!(loose.refusals.iter().any(|why| why.contains("unique")), "{loose:?}");
+    let missing = examined(r#", "fence": "missing""#).await.found.unwrap();
+    assert!(missing.refusals.iter().any(|why| why.contains("vouch sql fence-table")), "{missing:?}");
+}

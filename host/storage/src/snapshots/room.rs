@@ -21,6 +21,8 @@ pub(super) const LEAST: u64 = 256 << 10;
 /// Of what is free so much is left to others, for each byte that is taken.
 const LEFT_TO_OTHERS: u64 = 3;
 const EXTENSION: &str = "room";
+/// So much of a file is written and synced at once.
+const PIECE: usize = 4 << 20;
 
 /// The file of a kind with this number.
 fn path(folder: &Path, of: &str, n: usize) -> PathBuf {
@@ -97,6 +99,20 @@ pub(super) fn give_back(folder: &Path, of: &str, most: usize, unneeded: &Path) -
     least.is_some_and(|least| allocated(&least) < allocated(unneeded) && fs::rename(unneeded, least).is_ok())
 }
 
+/// Writes all of it, and syncs each piece before the next: who syncs the log meanwhile waits behind one of them at most, where the file
+/// system writes all that waits at once.
+pub(super) fn write_in_pieces(file: &mut File, content: &[&[u8]]) -> io::Result<()> {
+    for bytes in content {
+        for piece in bytes.chunks(PIECE) {
+            file.write_all(piece)?;
+            if piece.len() == PIECE {
+                file.sync_data()?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Writes a file into room that was set aside for its kind, the least that suffices. It is complete and synced, under
 /// another name.
 ///
@@ -107,9 +123,7 @@ pub(super) fn write(folder: &Path, of: &str, most: usize, content: &[&[u8]]) -> 
     let rooms = (0..most).map(|n| path(folder, of, n)).filter(|path| allocated(path) >= len.max(1));
     let path = rooms.min_by_key(|path| allocated(path)).ok_or(io::ErrorKind::StorageFull)?;
     let mut file = File::options().write(true).open(&path)?;
-    for bytes in content {
-        file.write_all(bytes)?;
-    }
+    write_in_pieces(&mut file, content)?;
     file.set_len(len)?;
     file.sync_all()?;
     Ok(path)

@@ -41,6 +41,16 @@ struct LoadedSecurity {
 /// Files that were read anew and fit each other. They hold from when they are taken over.
 pub struct RereadSecurity(Secured);
 
+impl RereadSecurity {
+    /// The node that others would be shown; `None` without TLS.
+    ///
+    /// # Errors
+    /// A sentence: the certificate names no node.
+    pub fn shows(&self) -> Result<Option<CertificateName>, String> {
+        self.0.loaded.as_ref().map(|loaded| name(Some(loaded.shown.0.as_slice()))).transpose()
+    }
+}
+
 /// Where it was read from, and what was; none without TLS.
 struct Secured {
     source: PeerSecurity,

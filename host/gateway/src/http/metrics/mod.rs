@@ -224,8 +224,8 @@ fn measure(registry: &mut Registry, node: &Node, numbers: &Numbers) {
         ),
         (
             "secret_keys_missing",
-            "1 while this node lacks a key of secrets: bindings that name them get no answer where it leads.",
-            u64::from(node.secrets.lacks_keys()),
+            "1 while this node lacks a key of secrets, or would after its next start since the key file cannot be read.",
+            u64::from(node.secrets.lacks_keys() || node.secrets.key_file_is_at_fault()),
         ),
         (
             "ready",

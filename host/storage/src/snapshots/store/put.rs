@@ -6,7 +6,7 @@
 //! between the two names leaves a first copy alone, which is whole, and the next start makes the second from it.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::room;
@@ -168,9 +168,7 @@ struct Written {
 /// Writes and syncs. What is here afterwards survives a power cut, but not yet its name.
 fn write(path: &Path, content: &[&[u8]]) -> io::Result<()> {
     let mut file = create(path)?;
-    for bytes in content {
-        file.write_all(bytes)?;
-    }
+    room::write_in_pieces(&mut file, content)?;
     file.sync_all()
 }
 

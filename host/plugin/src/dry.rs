@@ -1,0 +1,78 @@
+//! Dry calls: a component runs as it would, and nothing of what it does stays (ruling 34).
+//!
+//! Every database transaction is rolled back at its end, so that closing a fence answers what it would. Over HTTP only GET and HEAD
+//! go out; anything else is answered 599 by the host. What was asked for is noted, for whoever tries a binding.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use vouch_sql::SqlError;
+
+use crate::{outcome::Checked, quantity::ByteSize};
+
+/// What a guest asked for is noted up to so many times.
+const ASKED_MAX: usize = 64;
+
+/// What came of a dry call.
+#[derive(Clone, Debug)]
+pub struct Tried {
+    /// What it would have said.
+    pub checked: Checked,
+    /// What it asked for, in order: requests, and what it wanted of databases. No parameters, and no secrets.
+    pub asked: Vec<String>,
+    /// What kept it from answering and will again: a statement that the database refuses, or one that is not granted.
+    pub wrong: Option<String>,
+    /// How long it took.
+    pub took: Duration,
+    /// Memory that it had at the end, of `limits.memory`.
+    pub memory: ByteSize,
+}
+
+/// What is noted of a dry call while it runs. Clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct DryRun(Arc<Mutex<DryNotes>>);
+
+#[derive(Default)]
+struct DryNotes {
+    asked: Vec<String>,
+    wrong: Option<String>,
+    memory: usize,
+}
+
+impl DryRun {
+    fn notes(&self) -> MutexGuard<'_, DryNotes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The guest asked for something.
+    pub(crate) fn asked(&self, what: impl fmt::Display) {
+        let mut notes = self.notes();
+        if notes.asked.len() < ASKED_MAX {
+            notes.asked.push(what.to_string());
+        }
+    }
+
+    /// A database refused something.
+    pub(crate) fn refused(&self, error: &SqlError) {
+        if matches!(error, SqlError::Invalid(_) | SqlError::NotGranted(_)) {
+            self.notes().wrong.get_or_insert_with(|| error.to_string());
+        }
+    }
+
+    /// So much memory the guest had at the end.
+    pub(crate) fn had(&self, memory: usize) {
+        self.notes().memory = memory;
+    }
+
+    /// What was noted, without the binding's secrets.
+    pub(crate) fn into_tried(self, checked: Checked, took: Duration, hide: impl Fn(&mut String)) -> Tried {
+        let mut notes = std::mem::take(&mut *self.notes());
+        notes.asked.iter_mut().chain(&mut notes.wrong).for_each(hide);
+        // A component that answers all the same knew what to make of it.
+        let wrong = notes.wrong.filter(|_| matches!(checked, Checked::NoAnswer(_)));
+        Tried { checked, asked: notes.asked, wrong, took, memory: ByteSize(notes.memory as u64) }
+    }
+}
