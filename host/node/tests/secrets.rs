@@ -61,7 +61,7 @@ async fn asks_that_wait_for_a_place_use_the_value_that_a_secret_has_when_one_is_
     for transaction in halves {
         until(&node, transaction, |shown| shown.state == TransactionState::Committed).await;
     }
-    let paths = paths.lock().unwrap();
+    let paths = paths.lock().unwrap().clone();
     let wrong = paths.iter().filter(|path| path.starts_with("/wrong/")).count();
     assert_eq!((wrong, paths.len() - wrong), (1, 4), "{paths:?}");
     node.stop().await;

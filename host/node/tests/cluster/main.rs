@@ -3,8 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
 
-#[path = "../common/checking.rs"]
-mod checking;
 #[path = "../common/mod.rs"]
 mod common;
 mod forwarded;

@@ -3,7 +3,7 @@
 use vouch_broker::{NotDone, NothingStored};
 use vouch_node::{Expect, KEY_FILE, Node, PluginUpload, SecretValue, TransactionState};
 
-use crate::checking::{self, order_service};
+use crate::common::checking::{self, order_service};
 use crate::common::{half, prepare, topic};
 use crate::nodes::{Nodes, address, leads, until};
 
