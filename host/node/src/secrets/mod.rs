@@ -263,6 +263,7 @@ impl Secrets {
             if forget_old {
                 // Before another one is drawn: there may be no room for it.
                 forgotten += self.exchange.keep_only(&first_of(&keys)).await?;
+                keys = self.here.keys.known().unwrap_or(keys);
             }
             keys = keys.with_new_first().map_err(|why| NotDone::Refused(Refusal::Conflict(why.to_string())))?;
         }
