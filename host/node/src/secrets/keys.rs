@@ -58,15 +58,14 @@ impl NodeKeys {
         &self,
         change: impl FnOnce(&SecretKeyFile) -> Result<SecretKeys, KeyFileFault> + Send + 'static,
     ) -> Result<SecretKeys, KeyFileFault> {
-        let known = self.known();
-        let changed = move |file: &SecretKeyFile| {
+        self.note(|file, known| {
             let keys = change(file)?;
             match known.filter(|known| known.ids().any(|id| !keys.has(id))) {
                 Some(known) => file.append(&known),
                 None => Ok(keys),
             }
-        };
-        self.note(changed).await
+        })
+        .await
     }
 
     /// Forgets a key, in the file and in memory.
@@ -74,16 +73,17 @@ impl NodeKeys {
     /// # Errors
     /// The file cannot be changed.
     pub(super) async fn forget(&self, key: SecretKeyId) -> Result<SecretKeys, KeyFileFault> {
-        self.note(move |file| file.forget(key)).await
+        self.note(move |file, _| file.forget(key)).await
     }
 
+    /// Changes it, given what is known when it is its turn: a key that was forgotten meanwhile does not come back.
     async fn note(
         &self,
-        change: impl FnOnce(&SecretKeyFile) -> Result<SecretKeys, KeyFileFault> + Send + 'static,
+        change: impl FnOnce(&SecretKeyFile, Option<SecretKeys>) -> Result<SecretKeys, KeyFileFault> + Send + 'static,
     ) -> Result<SecretKeys, KeyFileFault> {
         let _changing = self.changing.lock().await;
-        let file = self.file.clone();
-        let keys = match tokio::task::spawn_blocking(move || change(&file)).await {
+        let (file, known) = (self.file.clone(), self.known());
+        let keys = match tokio::task::spawn_blocking(move || change(&file, known)).await {
             Ok(changed) => changed?,
             Err(ended) => {
                 let (path, source) = (self.file.path().to_owned(), std::io::Error::other(ended));
