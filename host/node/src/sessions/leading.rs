@@ -93,14 +93,14 @@ impl Sessions {
         }
     }
 
-    /// A node is lost, or was begun anew: of what it was given lately nobody knows whether it came, unless it tells.
+    /// A node is lost, or was begun anew: of what it was given lately nobody knows whether it came to a consumer, unless it tells from
+    /// now on. That it told so before says nothing: it came to the node, and may have been lost with it on its last way.
     pub(crate) fn doubt(&self, given: Vec<Generation>, now: Instant) {
         let mut table = self.table();
         let Some(leadership) = &mut table.leadership else { return };
         let lives = |since: &Instant| now.saturating_duration_since(*since) < LEASE_LIVES_AT_MOST;
         leadership.doubted.retain(|_, since| lives(since));
-        let Leadership { came, doubted, .. } = leadership;
-        doubted.extend(given.into_iter().filter(|generation| !came.contains(generation)).map(|given| (given, now)));
+        leadership.doubted.extend(given.into_iter().map(|given| (given, now)));
     }
 
     /// Whether messages of this lease may never have come to their consumer.

@@ -170,9 +170,9 @@ fn what_another_leader_leased_is_doubted_until_a_node_tells_that_it_came_and_wha
     assert!(!leader.may_be_lost(old, true));
     leader.doubt(vec![old, new], now);
     assert!(leader.may_be_lost(new, false), "the node that was given it is lost, or begins anew and does not know it");
-    assert!(!leader.may_be_lost(old, false), "that came");
-    leader.came(vec![new], now);
-    assert!(!leader.may_be_lost(new, false), "it is there again, and tells");
+    assert!(leader.may_be_lost(old, false), "it came to a node that is lost, and nobody knows whether any further");
+    leader.came(vec![old, new], now);
+    assert!(!leader.may_be_lost(old, true) && !leader.may_be_lost(new, false), "it was there all the time, and tells");
     leader.doubt(vec![Generation(10)], now);
     leader.doubt(Vec::new(), now + Duration::from_secs(3 * 60 * 60));
     assert!(!leader.may_be_lost(Generation(10), false), "no lease lives for so long");
