@@ -321,6 +321,22 @@ def test_what_is_made_through_a_follower_is_there_at_once_wherever_one_asks(clus
             assert raw.send(raw_message(f"{name}-none")).status.code == Code.TOPIC_NOT_FOUND
 
 
+def test_a_secret_is_sealed_by_the_node_that_takes_it_and_one_that_can_open_it_leads(cluster, name):
+    """These nodes show each other no certificates: a key stays where it was made, which shows who sealed."""
+    follower, leader = cluster.followers()[0], cluster.leader()
+    value = b"a-value-that-is-easy-to-find"
+    told = follower.call("PUT", f"/v1/secrets/{name}", value, content_type="application/octet-stream")
+    assert "copied to each node that has none" in told["warnings"][0]
+    keys = [node.id for node in cluster.nodes if (node.data_dir / "secrets.key").exists()]
+    assert keys == [follower.id], "it was passed on as it came"
+    assert follower.call("GET", f"/v1/secrets/{name}")["opens_here"] is True
+    assert leader.call("GET", f"/v1/secrets/{name}")["opens_here"] is False
+    wait_until(lambda: cluster.leader().id == follower.id, "one leads that has the key", 20)
+    for node in cluster.nodes:
+        for segment in (node.data_dir / "shards/0/log").iterdir():
+            assert value not in segment.read_bytes(), segment
+
+
 def test_an_operator_lists_and_ends_transactions_through_a_follower(cluster, name):
     follower, other = cluster.followers()
     follower.create_transaction_topic(name, immunity="1h", interval="1h")

@@ -42,14 +42,34 @@ pub(crate) struct KeyExchange {
     pub(crate) had: Mutex<BTreeMap<SecretKeyId, BTreeSet<NodeId>>>,
     /// Held to read from when a key is chosen until it is known what became of what it sealed; to write while keys are forgotten.
     pub(crate) sealing: RwLock<()>,
-    /// Keys with which something was sealed of which nobody knows whether it is stored.
-    pub(crate) unsure: Mutex<BTreeSet<[u8; 8]>>,
+    /// Keys with which something was sealed of which it is not known whether it is stored, and how often.
+    pub(crate) unsure: Mutex<BTreeMap<[u8; 8], usize>>,
     /// Nobody gave this node a key that it needs.
     pub(crate) lacks: AtomicBool,
     /// The key file is of no use to the next start.
     pub(crate) at_fault: AtomicBool,
     /// Other nodes that said this of themselves.
     pub(crate) lacking_there: Mutex<BTreeSet<NodeId>>,
+}
+
+/// Something sealed, on its way into the log. Where this is dropped without a word, as with a caller who is gone, nobody knows what
+/// came of it, and the key stays until the node starts again.
+pub(super) struct SealedOnTheWay<'a> {
+    exchange: &'a KeyExchange,
+    key: [u8; 8],
+}
+
+impl SealedOnTheWay<'_> {
+    /// It is stored, and the state names its key; or it is certain that it never will be.
+    pub(super) fn decided(self) {
+        let mut unsure = self.exchange.unsure.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(left) = unsure.get_mut(&self.key) {
+            *left -= 1;
+            if *left == 0 {
+                unsure.remove(&self.key);
+            }
+        }
+    }
 }
 
 /// What came of giving keys to the other nodes.
@@ -128,9 +148,10 @@ impl KeyExchange {
         self.sealing.read().await
     }
 
-    /// Nobody knows whether something is stored that this key sealed: it is not forgotten here until the node starts again.
-    pub(super) fn is_unsure(&self, key: [u8; 8]) {
-        self.unsure.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+    /// Something that this key sealed is about to be stored: until it is known what came of that, the key is not forgotten here.
+    pub(super) fn goes_out(&self, key: [u8; 8]) -> SealedOnTheWay<'_> {
+        *self.unsure.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default() += 1;
+        SealedOnTheWay { exchange: self, key }
     }
 
     /// Gets the keys that the others have and this node lacks.
@@ -272,7 +293,7 @@ impl KeyExchange {
         };
         let named = self.named.borrow().clone();
         let unsure = self.unsure.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let unneeded = here.ids().filter(|id| !keys.has(*id) && !named.contains(&id.0) && !unsure.contains(&id.0));
+        let unneeded = here.ids().filter(|id| !keys.has(*id) && !named.contains(&id.0) && !unsure.contains_key(&id.0));
         let mut forgotten = 0;
         for id in unneeded {
             match self.keys.forget(id).await {

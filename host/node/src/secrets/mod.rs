@@ -136,11 +136,12 @@ impl Secrets {
         let sealed = SealedSecret::of(put);
         let here = || self.put_here(&sealed);
         let ask = || ForwardedAsk::SetSecret(std::borrow::Cow::Borrowed(&sealed));
-        let done = self.leaders.done(here, ask, |answer| answer_of!(answer, SecretSet)).await.inspect_err(|why| {
-            if let NotDone::Unknown(_) = why {
-                self.exchange.is_unsure(sealed.key_id());
-            }
-        })?;
+        let on_the_way = self.exchange.goes_out(sealed.key_id());
+        let done = self.leaders.done(here, ask, |answer| answer_of!(answer, SecretSet)).await;
+        if !matches!(done, Err(NotDone::Unknown(_))) {
+            on_the_way.decided();
+        }
+        let done = done?;
         self.leaders.applied_here(&self.shard, vouch_commitlog::LogPosition(done.revision + 1)).await;
         Ok(done)
     }
