@@ -2,6 +2,7 @@
 #![no_main]
 
 use std::io;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
@@ -9,9 +10,16 @@ use vouch_broker::State;
 use vouch_broker::state::PartView;
 use vouch_fuzz::{repair_part, within_memory};
 
-static SNAPSHOT: &[u8] = include_bytes!("../../../host/broker/fixtures/snapshot-v4");
+static SNAPSHOT: &[u8] = include_bytes!("../../../host/broker/fixtures/snapshot-v5");
+static PART: &[u8] = include_bytes!("../../../host/broker/fixtures/snapshot-v5.part-4711");
 
 const ID: u64 = 4711;
+
+/// What it says with its own part, in the words of now.
+static WRITTEN_AGAIN: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let (position, state) = State::from_snapshot(SNAPSHOT, &mut |_| Ok(Bytes::from_static(PART))).expect("it is sound");
+    state.snapshot(position)
+});
 
 fuzz_target!(|data: &[u8]| {
     let mut bytes = data.to_vec();
@@ -37,6 +45,6 @@ fuzz_target!(|data: &[u8]| {
         _ => Err(io::ErrorKind::NotFound.into()),
     });
     if let Ok((position, state)) = read {
-        assert_eq!(state.snapshot(position), SNAPSHOT);
+        assert_eq!(state.snapshot(position), *WRITTEN_AGAIN);
     }
 });
