@@ -3,6 +3,7 @@ package vouch;
 import java.io.Closeable;
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.nio.channels.ClosedChannelException;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -31,6 +32,7 @@ import org.apache.rocketmq.client.apis.producer.TransactionChecker;
 import org.apache.rocketmq.client.apis.producer.TransactionResolution;
 import org.apache.rocketmq.client.java.impl.producer.SendReceiptImpl;
 import org.apache.rocketmq.client.apis.producer.SendReceipt;
+import org.apache.rocketmq.shaded.io.grpc.Status;
 import org.apache.rocketmq.shaded.io.grpc.StatusRuntimeException;
 
 /** The official Java client, as an application uses it. In its default configuration it speaks TLS and trusts any certificate. */
@@ -38,6 +40,7 @@ final class Clients {
     static final ClientServiceProvider PROVIDER = ClientServiceProvider.loadService();
     static final Duration LONG_LEASE = Duration.ofSeconds(60);
     static final Duration POLL = Duration.ofSeconds(1);
+    static final String CHANNEL_CLOSED = "channel closed";
     /** How this client tells a code of the broker: it keeps it for its text. */
     private static final Pattern CODE = Pattern.compile("response-code=(\\d+)");
 
@@ -125,7 +128,12 @@ final class Clients {
                 return code.group(1);
             }
             if (each instanceof StatusRuntimeException transport) {
-                return transport.getStatus().getCode().name();
+                // gRPC's own word for a connection that went away under a call, beside UNAVAILABLE; a node's answer has no cause.
+                if (transport.getCause() instanceof ClosedChannelException) {
+                    return CHANNEL_CLOSED;
+                }
+                Status status = transport.getStatus();
+                return status.getCode() == Status.Code.UNKNOWN ? status.toString() : status.getCode().name();
             }
         }
         return problem.toString();

@@ -21,7 +21,7 @@ final class Ledger {
     static final String REFUSED = "50002";
     /** What a call may be told while leaders change: refused, nobody knows, or nothing since the node was killed. */
     private static final Set<String> EXPECTED =
-        Set.of(REFUSED, "50400", "50401", "50402", "UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED");
+        Set.of(REFUSED, "50400", "50401", "50402", "UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", Clients.CHANNEL_CLOSED);
 
     /** What a producer does about a half message, and its checker answers in the end. */
     enum Plan {
