@@ -43,8 +43,24 @@ ROLLED_BACK_ALREADY = 42800
 log = logging.getLogger("order-service")
 
 
-class TooLate(Exception):
+class Refused(Exception):
+    """Certainly not written; the text is for the customer."""
+
+    status = 409
+
+
+class Exists(Refused):
+    def __init__(self, id):
+        super().__init__(f"order {id} exists")
+
+
+class TooLate(Refused):
     """The broker asked about this message before the order was written, and was told that it never will be."""
+
+    status = 503
+
+    def __init__(self, id):
+        super().__init__(f"order {id} took too long and is not placed; place it again")
 
 
 class Orders:
@@ -52,6 +68,8 @@ class Orders:
 
     Besides the orders there is the fence: what became of each message, written once. Whoever writes first decides: the
     order, in the same database transaction as itself, or the broker's question."""
+
+    Error = sqlite3.Error
 
     def __init__(self, file):
         self.file = file
@@ -68,22 +86,28 @@ class Orders:
             yield database
             database.execute("COMMIT")
 
-    def _pass_fence(self, database, message):
+    def _pass_fence(self, database, message, id):
         try:
             database.execute("INSERT INTO fence VALUES (?, 'committed')", (message,))
         except sqlite3.IntegrityError:
-            raise TooLate() from None
+            raise TooLate(id) from None
+
+    def _insert(self, database, order, status):
+        try:
+            database.execute("INSERT INTO orders VALUES (?, ?, ?)", (order["id"], order["item"], status))
+        except sqlite3.IntegrityError:
+            raise Exists(order["id"]) from None
 
     def place(self, order, message):
-        """The local transaction. Raises TooLate, or sqlite3.IntegrityError if the order exists."""
+        """The local transaction. Raises TooLate or Exists."""
         with self._transaction() as database:
-            self._pass_fence(database, message)
-            database.execute("INSERT INTO orders VALUES (?, ?, ?)", (order["id"], order["item"], PLACED))
+            self._pass_fence(database, message, order["id"])
+            self._insert(database, order, PLACED)
 
     def place_pending(self, order):
-        """The order without a message; that is for later. Raises sqlite3.IntegrityError if the order exists."""
+        """The order without a message; that is for later. Raises Exists."""
         with self._transaction() as database:
-            database.execute("INSERT INTO orders VALUES (?, ?, ?)", (order["id"], order["item"], NOTIFY_PENDING))
+            self._insert(database, order, NOTIFY_PENDING)
 
     def pending(self):
         with self._transaction("BEGIN") as database:
@@ -96,7 +120,7 @@ class Orders:
             changed = database.execute("UPDATE orders SET status = ? WHERE id = ? AND status = 'NOTIFY_PENDING'",
                                        (PLACED, id)).rowcount
             if changed:
-                self._pass_fence(database, message)
+                self._pass_fence(database, message, id)
         return bool(changed)
 
     def announce_again(self, id):
@@ -134,14 +158,14 @@ class Checker(TransactionChecker):
 class Broker:
     """Sends half messages, whatever happened to the broker before."""
 
-    def __init__(self, address, orders):
+    def __init__(self, address, checker):
         self.configuration = ClientConfiguration(address, Credentials(), request_timeout=CALL_TIMEOUT)
-        self.orders = orders
+        self.checker = checker
         self.producer = self._connect()
 
     def _connect(self):
         # Starts without the broker as well.
-        producer = Producer(self.configuration, (TOPIC,), checker=Checker(self.orders))
+        producer = Producer(self.configuration, (TOPIC,), checker=self.checker)
         producer.startup()
         return producer
 
@@ -175,8 +199,7 @@ class OrderService:
         try:
             transaction, message = self.broker.send_half(order)
         except Exception as failure:
-            self.orders.place_pending(order)
-            log.warning("order %s is placed, its message is pending: %s", order["id"], in_short(failure))
+            self._place_pending(order, failure)
             return
         self._die_if_told("before-database")
         time.sleep(self.slow_database)
@@ -184,7 +207,7 @@ class OrderService:
         # 2. The order, in the database.
         try:
             self.orders.place(order, message)
-        except (TooLate, sqlite3.IntegrityError):
+        except Refused:
             # Certainly not written. After any other error say nothing: the broker will ask.
             self._roll_back(transaction)
             raise
@@ -193,6 +216,10 @@ class OrderService:
 
         # 3. The message becomes visible.
         self._commit(transaction, order)
+
+    def _place_pending(self, order, failure):
+        self.orders.place_pending(order)
+        log.warning("order %s is placed, its message is pending: %s", order["id"], in_short(failure))
 
     def announce_pending(self):
         """What could not be announced when it was placed: the same three steps."""
@@ -220,6 +247,8 @@ class OrderService:
             time.sleep(ANNOUNCE_EVERY)
             try:
                 self.announce_pending()
+            except self.orders.Error as failure:
+                log.warning("the database does not say what is pending; trying again: %s", in_short(failure))
             except Exception:
                 log.exception("announcing what is pending failed; trying again")
 
@@ -249,9 +278,9 @@ class OrderService:
 
 
 def in_short(failure):
-    """One line of an exception; gRPC's own have many."""
+    """One line of an exception; those of gRPC and of databases have many."""
     details = getattr(failure, "details", None)
-    return details() if callable(details) else str(failure)
+    return details() if callable(details) else str(failure).partition("\n")[0]
 
 
 def order_of(document):
@@ -265,91 +294,120 @@ def order_of(document):
     return {"id": id, "item": item}
 
 
-def http_handler(service):
-    class Handler(BaseHTTPRequestHandler):
-        timeout = 30
+class Handler(BaseHTTPRequestHandler):
+    """The HTTP API of the service that `self.server` has."""
 
-        def do_POST(self):
-            if self.path != "/orders":
-                return self.answer(404, {"error": "orders are placed at /orders"})
-            try:
-                length = int(self.headers.get("content-length", 0))
-                if not 0 <= length <= LONGEST_REQUEST:
-                    return self.answer(413, {"error": f"an order has at most {LONGEST_REQUEST} bytes"})
-                order = order_of(json.loads(self.rfile.read(length)))
-            except (ValueError, KeyError, TypeError):
-                return self.answer(400, {"error": 'an order looks like {"id": "1001", "item": "teapot"}'})
-            try:
-                service.place(order)
-                placed = service.orders.find(order["id"])
-            except TooLate:
-                return self.answer(503, {"error": f"order {order['id']} took too long and is not placed; place it again"})
-            except sqlite3.IntegrityError:
-                return self.answer(409, {"error": f"order {order['id']} exists"})
-            except sqlite3.Error as error:
-                log.exception("order %s", order["id"])
-                return self.answer(503, {"error": f"GET /orders/… tells whether the order is placed: {error}"})
-            self.answer(202 if placed["status"] == NOTIFY_PENDING else 201, placed)
+    timeout = 30
 
-        def do_GET(self):
-            path, _, query = self.path.partition("?")
-            try:
-                # The path as bytes: an id may hold a slash, a blank, any letter, each percent-encoded.
-                id = unquote_to_bytes(path.removeprefix("/orders/").encode("latin-1")).decode()
-                message = parse_qs(query).get("message")
-            except ValueError:
-                return self.answer(400, {"error": "the path is not UTF-8"})
-            try:
-                if not path.startswith("/orders/"):
-                    self.answer(404, {"error": "orders are at /orders/ID"})
-                elif message:
-                    happened = service.orders.outcome(message[0]) == "committed"
-                    self.answer(200, {"id": id, "status": PLACED if happened else "cancelled"})
-                else:
-                    order = service.orders.find(id)
-                    self.answer(200 if order else 404, order or {"error": "no such order"})
-            except sqlite3.Error as error:
-                # No answer: the broker asks again.
-                self.answer(503, {"error": str(error)})
+    def do_POST(self):
+        if self.path == "/orders":
+            self.take(self.server.service.place)
+        else:
+            self.answer(404, {"error": "orders are placed at /orders"})
 
-        def answer(self, status, document):
-            body = json.dumps(document).encode() + b"\n"
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def take(self, place):
+        """Reads an order, and has it placed so."""
+        try:
+            length = int(self.headers.get("content-length", 0))
+            if not 0 <= length <= LONGEST_REQUEST:
+                return self.answer(413, {"error": f"an order has at most {LONGEST_REQUEST} bytes"})
+            order = order_of(json.loads(self.rfile.read(length)))
+        except (ValueError, KeyError, TypeError):
+            return self.answer(400, {"error": 'an order looks like {"id": "1001", "item": "teapot"}'})
+        self.change(order["id"], lambda: place(order), 201)
 
-        def log_message(self, format, *arguments):
-            log.info("%s", format % arguments)
+    def change(self, id, change, done):
+        """Makes a change of an order, and answers what became of it."""
+        orders = self.server.service.orders
+        try:
+            change()
+            order = orders.find(id)
+        except Refused as refused:
+            return self.answer(refused.status, {"error": str(refused)})
+        except orders.Error as error:
+            log.warning("order %s: the database failed: %s", id, in_short(error))
+            return self.answer(503, {"error": f"GET /orders/… tells what became of the order: {in_short(error)}"})
+        self.answer(202 if order["status"] == NOTIFY_PENDING else done, order)
 
-    return Handler
+    def do_GET(self):
+        path, _, query = self.path.partition("?")
+        try:
+            id = id_in(path)
+            message = parse_qs(query).get("message")
+        except ValueError:
+            return self.answer(400, {"error": "the path is not UTF-8"})
+        orders = self.server.service.orders
+        try:
+            if id is None:
+                self.answer(404, {"error": "orders are at /orders/ID"})
+            elif message:
+                self.tell_outcome(id, message[0])
+            else:
+                order = orders.find(id)
+                self.answer(200 if order else 404, order or {"error": "no such order"})
+        except orders.Error as error:
+            # No answer: the broker asks again.
+            self.answer(503, {"error": str(error)})
+
+    def tell_outcome(self, id, message):
+        happened = self.server.service.orders.outcome(message) == "committed"
+        self.answer(200, {"id": id, "status": PLACED if happened else "cancelled"})
+
+    def answer(self, status, document):
+        body = json.dumps(document).encode() + b"\n"
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format, *arguments):
+        log.info("%s", format % arguments)
 
 
-def main():
-    arguments = argparse.ArgumentParser(description="An order service that loses no order, whenever it dies.")
-    arguments.add_argument("--database", default="orders.db")
+def id_in(path):
+    """The order's id in a path, None if there is none. Raises ValueError if it is no UTF-8."""
+    if not path.startswith("/orders/"):
+        return None
+    # The path as bytes: an id may hold a slash, a blank, any letter, each percent-encoded.
+    return unquote_to_bytes(path.removeprefix("/orders/").encode("latin-1")).decode()
+
+
+def arguments_of(description, moments):
+    """The command line, without the database."""
+    arguments = argparse.ArgumentParser(description=description)
     arguments.add_argument("--broker", default=os.environ.get("VOUCH_GRPC_ADDR", "127.0.0.1:8081"))
     arguments.add_argument("--port", type=int, default=9000)
-    arguments.add_argument("--die-at", choices=["before-database", "after-database"],
+    arguments.add_argument("--die-at", choices=moments,
                            help="kill this process with SIGKILL in the middle of the next order")
     arguments.add_argument("--slow-database", type=float, default=0, metavar="SECONDS",
                            help="wait so long before an order is written")
-    arguments = arguments.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    return arguments
 
-    orders = Orders(arguments.database)
-    broker = Broker(arguments.broker, orders)
-    service = OrderService(orders, broker, arguments.die_at, arguments.slow_database)
+
+def serve(service, port, handler=Handler):
     threading.Thread(target=service.keep_announcing, daemon=True).start()
-    server = ThreadingHTTPServer(("127.0.0.1", arguments.port), http_handler(service))
+    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+    server.service = service
     log.info("taking orders at http://127.0.0.1:%d/orders", server.server_port)
     try:
         server.serve_forever()
     except KeyboardInterrupt:
         pass
     finally:
-        broker.producer.shutdown()
+        service.broker.producer.shutdown()
+
+
+def main():
+    arguments = arguments_of("An order service that loses no order, whenever it dies.",
+                             ["before-database", "after-database"])
+    arguments.add_argument("--database", default="orders.db")
+    arguments = arguments.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+
+    orders = Orders(arguments.database)
+    broker = Broker(arguments.broker, Checker(orders))
+    serve(OrderService(orders, broker, arguments.die_at, arguments.slow_database), arguments.port)
 
 
 if __name__ == "__main__":

@@ -174,9 +174,13 @@ class Broker {
             request.header("content-type", "application/json")
                 .method(method, HttpRequest.BodyPublishers.ofString(body == null ? "{}" : body));
         }
+        return answer(method, path, request.build());
+    }
+
+    private static JsonElement answer(String method, String path, HttpRequest request) throws IOException {
         HttpResponse<String> answer;
         try {
-            answer = CLIENT.send(request.build(), HttpResponse.BodyHandlers.ofString());
+            answer = CLIENT.send(request, HttpResponse.BodyHandlers.ofString());
         } catch (InterruptedException interrupted) {
             throw new IOException(interrupted);
         }
@@ -208,8 +212,36 @@ class Broker {
             + "\"transaction\":{\"immunity\":\"1s\",\"interval\":\"1s\",\"max_checks\":1000}}");
     }
 
+    /** From now on its transactions are left to their producers. */
+    void neverAsks(String transactionTopic) {
+        must("PUT", "/v1/topics/" + transactionTopic,
+            "{\"type\":\"transaction\",\"queues\":2,\"transaction\":{\"immunity\":\"1h\"}}");
+    }
+
     void createGroup(String name, String settings) {
         must("PUT", "/v1/groups/" + name, settings);
+    }
+
+    /** Uploads one of the components that the repository carries, or that VOUCH_PLUGIN_DIST names. */
+    void push(String plugin, String tag) throws IOException {
+        String chosen = System.getenv("VOUCH_PLUGIN_DIST");
+        Path file = Path.of(chosen == null ? "../../../plugins/dist" : chosen).resolve(plugin + ".wasm");
+        String path = "/v1/plugins/" + plugin + "/tags/" + tag;
+        HttpRequest request = HttpRequest.newBuilder(URI.create("http://" + http + path)).timeout(Duration.ofSeconds(10))
+            .header("content-type", "application/wasm").PUT(HttpRequest.BodyPublishers.ofFile(file)).build();
+        answer("PUT", path, request);
+    }
+
+    void bind(String name, String binding) {
+        must("PUT", "/v1/bindings/" + name, binding);
+    }
+
+    /** The state of a transaction, and whether a check ended it. */
+    String ended(String transaction) {
+        JsonObject told = must("GET", "/v1/transactions/" + transaction, null).getAsJsonObject();
+        JsonElement answer = told.get("last_answer");
+        boolean byACheck = answer.isJsonObject() && answer.getAsJsonObject().get("by").getAsString().startsWith("component ");
+        return told.get("state").getAsString() + (byACheck ? " by a check" : "");
     }
 
     boolean hasTopic(String name) {
