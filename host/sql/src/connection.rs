@@ -21,7 +21,7 @@ pub(crate) enum Access {
     /// Several that may.
     Several,
     /// One that inserts a key first, which somebody else may hold: it waits for a lock half a second at most (a whole one
-    /// in MySQL, which counts in seconds).
+    /// in MySQL and MariaDB, which count in seconds; MariaDB does not wait where there is less time than that).
     Keyed,
 }
 

@@ -2,7 +2,10 @@
 //!
 //! Which kind of database it is shows in the url alone; whoever calls need not know.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use crate::{
     address::DatabaseUrl,
@@ -114,6 +117,11 @@ impl Database {
     /// As [`SqlError`] says, never [`SqlError::InDoubt`]: after [`SqlError::Unavailable`] the fence says what became of it.
     pub async fn close_fence(&self, key: &str, also: &[Statement], call: SqlCall) -> Result<Fenced, SqlError> {
         each!(self, granted => granted.close_fence(key, also, call).await)
+    }
+
+    /// Closes connections that nobody used for so long.
+    pub fn close_idle(&self, idle_for: Duration) {
+        each!(self, granted => granted.pool.close_idle(idle_for));
     }
 
     /// Prepares a statement on the database without running it.

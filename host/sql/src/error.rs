@@ -36,6 +36,23 @@ pub enum SqlError {
     InDoubt(String),
 }
 
+impl SqlError {
+    /// What the database says, for whoever takes out what is not to be shown.
+    pub fn text_mut(&mut self) -> &mut String {
+        match self {
+            Self::Conflict(violation) => &mut violation.text,
+            Self::NotGranted(text)
+            | Self::Invalid(text)
+            | Self::BadValue(text)
+            | Self::Aborted(text)
+            | Self::TooLarge(text)
+            | Self::TimedOut(text)
+            | Self::Unavailable(text)
+            | Self::InDoubt(text) => text,
+        }
+    }
+}
+
 /// Which constraint, if the database says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]

@@ -7,7 +7,8 @@
 //! - when the password changed since it was made, or another connection was found closed by the server;
 //! - when it was idle for five minutes.
 //!
-//! Nothing has to be started or stopped: an outage costs the calls that fall into it, and the first one after it connects.
+//! One that nobody asks again closes nothing by itself: whoever has it says when ([`Pool::close_idle`]). Otherwise nothing has to be
+//! started or stopped: an outage costs the calls that fall into it, and the first one after it connects.
 
 use std::{
     sync::{
@@ -99,7 +100,7 @@ impl<K: Connector> Pool<K> {
         let place = self.place(call).await?;
         let (used, generation) = {
             let mut shelf = self.shelf();
-            shelf.clear_out();
+            shelf.clear_out(MAX_IDLE);
             (shelf.idle.pop(), shelf.generation)
         };
         let mut lent = LentConnection {
@@ -113,6 +114,11 @@ impl<K: Connector> Pool<K> {
             lent.connect(call).await?;
         }
         Ok(lent)
+    }
+
+    /// Closes connections that nobody used for so long: for whoever looks after a pool that may not be asked again.
+    pub(crate) fn close_idle(&self, idle_for: Duration) {
+        self.shelf().clear_out(idle_for);
     }
 
     /// Waits for a free place, in the order of asking.
@@ -151,10 +157,10 @@ impl<C> Shelf<C> {
         self.idle.clear();
     }
 
-    /// Closes what was not used for long.
-    fn clear_out(&mut self) {
+    /// Closes what was not used for so long.
+    fn clear_out(&mut self, idle_for: Duration) {
         let now = Instant::now();
-        self.idle.retain(|(_, since)| now.duration_since(*since) < MAX_IDLE);
+        self.idle.retain(|(_, since)| now.duration_since(*since) < idle_for);
     }
 }
 
@@ -211,7 +217,7 @@ impl<K: Connector> LentConnection<K> {
     pub(crate) fn give_back(mut self) {
         let Some(connection) = self.connection.take().filter(SqlConnection::is_clean) else { return };
         let mut shelf = self.pool.shelf();
-        shelf.clear_out();
+        shelf.clear_out(MAX_IDLE);
         if shelf.generation == self.generation {
             shelf.idle.push((connection, Instant::now()));
         }

@@ -19,7 +19,7 @@ use crate::{
 use super::{errors, session::MySqlConnection};
 
 /// Settings that statements are read and answered under; those of the server may be others. Strict: nothing is cut to fit,
-/// least of all a key. A lock is waited for a second, the least that these databases know.
+/// least of all a key. A lock is waited for a second, the least that MySQL knows.
 const SETTINGS: &str = "set session sql_mode = \
      'STRICT_TRANS_TABLES,STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', \
      time_zone = '+00:00', innodb_lock_wait_timeout = 1, autocommit = 1";

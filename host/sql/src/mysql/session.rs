@@ -15,6 +15,9 @@ use crate::{
 
 use super::{errors, values};
 
+/// With less time than this a lock is not waited for a second.
+const LEAST_TIME_TO_WAIT: Duration = Duration::from_millis(1_500);
+
 /// A connection that was let in.
 pub(crate) struct MySqlConnection {
     connection: Conn,
@@ -49,6 +52,16 @@ impl MySqlConnection {
         match self.dialect {
             Dialect::MySql => format!("set session max_execution_time = {}", time.as_millis()),
             _ => format!("set session max_statement_time = {:.3}", time.as_secs_f64()),
+        }
+    }
+
+    /// How long a lock is waited for, where that is to be said. MariaDB can do without waiting: where a statement's time would be over
+    /// before the second that a lock is waited for at least, a key that somebody holds would look like a slow database.
+    fn lock_wait(&self, access: Access, time: Duration) -> &'static str {
+        match (self.dialect, access) {
+            (Dialect::MariaDb, Access::Keyed) if time < LEAST_TIME_TO_WAIT => ", innodb_lock_wait_timeout = 0",
+            (Dialect::MariaDb, _) => ", innodb_lock_wait_timeout = 1",
+            _ => "",
         }
     }
 
@@ -105,9 +118,10 @@ impl SqlConnection for MySqlConnection {
 
     async fn begin(&mut self, access: Access, call: SqlCall) -> Result<(), StatementFault> {
         self.access = access;
-        let bound = self.bound(call.share_of_the_database());
+        let time = call.share_of_the_database();
+        let (bound, lock_wait) = (self.bound(time), self.lock_wait(access, time));
         let mode = if access.writes() { "" } else { " read only" };
-        self.command(format!("{bound}; start transaction{mode}")).await?;
+        self.command(format!("{bound}{lock_wait}; start transaction{mode}")).await?;
         self.is_bounded = true;
         Ok(())
     }

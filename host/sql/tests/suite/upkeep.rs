@@ -146,3 +146,32 @@ async fn old_rows_go_a_thousand_at_a_time() {
         assert_eq!(database.clean_fence(tomorrow, ample()).await, Ok(1), "{dialect:?}");
     }
 }
+
+#[tokio::test]
+async fn connections_that_nobody_uses_are_closed_when_that_is_said_and_made_again_when_they_are_needed() {
+    for (dialect, me) in [(Dialect::Postgres, "select pg_backend_pid()"), (Dialect::MariaDb, "select connection_id()")]
+    {
+        let Some(place) = Place::new(dialect) else { continue };
+        let database = place.database();
+        let session = async || {
+            let answer = database.run(&Statement::new(me, []), ample()).await.unwrap();
+            let Value::Integer(session) = answer.rows[0][0] else { panic!("{answer:?}") };
+            session
+        };
+        let first = session().await;
+        let of_it = match dialect {
+            Dialect::Postgres => format!("select count(*) from pg_stat_activity where pid = {first}"),
+            _ => format!("select count(*) from information_schema.processlist where id = {first}"),
+        };
+        database.close_idle(Duration::from_secs(300));
+        assert_eq!(session().await, first, "{dialect:?}: it was just used");
+        database.close_idle(Duration::ZERO);
+        // The server sees a moment later that it is gone.
+        let until = std::time::Instant::now() + AMPLE;
+        while place.count(&of_it).await > 0 {
+            assert!(std::time::Instant::now() < until, "{dialect:?}: the connection stays");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_ne!(session().await, first, "{dialect:?}");
+    }
+}
