@@ -53,12 +53,16 @@ Examples:
     #[command(after_help = "\
 Examples:
   vouch binding test orders
-  vouch binding test orders --half half.json")]
+  vouch binding test orders --half half.json
+  vouch binding test orders --ended 50")]
     Test {
         name: String,
         /// JSON file with the half message to ask about: id, topic, tag, keys, properties, body; what is left out is made up.
         #[arg(long, value_name = "FILE")]
         half: Option<PathBuf>,
+        /// Ask about the last N transactions that producers ended themselves instead, and list where the component says the opposite.
+        #[arg(long, value_name = "N", conflicts_with = "half", value_parser = clap::value_parser!(u32).range(1..=1000))]
+        ended: Option<u32>,
         #[command(flatten)]
         http: HttpArgs,
     },
@@ -97,7 +101,7 @@ pub(crate) enum Fallback {
 #[derive(Debug, Default, Args)]
 pub(crate) struct BindingSettings {
     /// The whole binding as a JSON file, as the HTTP API takes it. Excludes the other settings.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["plugin", "topics", "allow_http", "allow_private_http", "config", "config_secret", "no_body", "fallback", "memory", "deadline", "concurrency"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["plugin", "topics", "allow_http", "allow_private_http", "config", "config_secret", "no_body", "fallback", "memory", "deadline", "concurrency", "unchecked"])]
     file: Option<PathBuf>,
     /// The component: NAME:TAG or NAME@sha256:HEX.
     #[arg(long, value_name = "REFERENCE", required_unless_present = "file")]
@@ -132,6 +136,9 @@ pub(crate) struct BindingSettings {
     /// Calls at the same time.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     concurrency: Option<u32>,
+    /// Set it without trying it: its component is not asked before it stands.
+    #[arg(long)]
+    unchecked: bool,
 }
 
 impl BindingSettings {
@@ -159,6 +166,7 @@ impl BindingSettings {
         set_some(&mut document, "body", self.no_body.then_some(false));
         set_some(&mut document, "fallback", resource::value_name(self.fallback));
         set_some(&mut document, "limits", self.limits());
+        set_some(&mut document, "unchecked", self.unchecked.then_some(true));
         Ok(Value::Object(document))
     }
 
@@ -193,7 +201,13 @@ pub(crate) fn run(command: BindingCommand) -> anyhow::Result<()> {
         BindingCommand::Set { name, settings, http } => set(&name, &settings, &http),
         BindingCommand::List { page, http } => list(&page, &http),
         BindingCommand::Show { name, http } => resource::show(&http, &path(&name)),
-        BindingCommand::Test { name, half, http } => test(&name, half.as_deref(), &http),
+        BindingCommand::Test { name, half, ended, http } => {
+            let asked = match ended {
+                Some(count) => json!({ "ended": count }),
+                None => json!({ "half": half.as_deref().map_or_else(|| Ok(json!({})), read_half)? }),
+            };
+            test(&name, &asked, &http)
+        }
         BindingCommand::Delete { name, http } => resource::delete(&http, "binding", &path(&name), &name),
     }
 }
@@ -224,17 +238,37 @@ fn component(binding: &Value) -> String {
     }
 }
 
+/// The half message that a file describes.
+fn read_half(file: &Path) -> anyhow::Result<Value> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    text::json(&text).map_err(|why| WrongUsage::error(format!("{} {why}", file.display())))
+}
+
+/// Says what a component said of transactions that producers ended.
+fn ended(found: &Value, contradictions: &[Value]) -> anyhow::Result<()> {
+    let [asked, agreed, undecided] = ["asked", "agreed", "undecided"].map(|member| cell(found, member));
+    output::line(format_args!(
+        "asked about {asked} transactions that producers ended: {agreed} agree, {undecided} undecided"
+    ))?;
+    if let Some(why) = found["undecided_because"].as_str() {
+        output::line(format_args!("  undecided: {why}"))?;
+    }
+    for each in contradictions {
+        let [transaction, topic, keys, ended, said] =
+            ["transaction", "topic", "keys", "ended", "said"].map(|member| cell(each, member));
+        let reason = each["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
+        output::line(format_args!(
+            "  {transaction} of {topic} (keys {keys}): its producer said {ended}, the component would say {said}{reason}"
+        ))?;
+    }
+    Ok(())
+}
+
 /// Says what came of trying a binding. Fails if something is wrong with it that stays so.
-fn test(name: &str, half: Option<&Path>, http: &HttpArgs) -> anyhow::Result<()> {
-    let half = match half {
-        None => json!({}),
-        Some(file) => {
-            let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-            text::json(&text).map_err(|why| WrongUsage::error(format!("{} {why}", file.display())))?
-        }
-    };
-    let answer = http.client()?.post(&format!("{}/test", path(name)), &json!({ "half": half }))?.body;
+fn test(name: &str, asked: &Value, http: &HttpArgs) -> anyhow::Result<()> {
+    let answer = http.client()?.post_patiently(&format!("{}/test", path(name)), asked)?.body;
     let each = |member: &str| answer[member].as_array().cloned().unwrap_or_default();
+    let contradictions = answer["ended"]["contradictions"].as_array().cloned().unwrap_or_default();
     if http.json {
         output::json(&answer)?;
     } else {
@@ -264,6 +298,21 @@ fn test(name: &str, half: Option<&Path>, http: &HttpArgs) -> anyhow::Result<()> 
                 output::line(format_args!("  wrong: {wrong}"))?;
             }
         }
+        if answer["ended"].is_object() {
+            ended(&answer["ended"], &contradictions)?;
+        }
+    }
+    if answer["ended"].is_object() && contradictions.is_empty() && answer["ended"]["agreed"] == 0 {
+        anyhow::bail!(
+            "nothing could be compared: no transaction of binding {name} that a producer ended is known of which its \
+            component says anything"
+        );
+    }
+    if !contradictions.is_empty() {
+        anyhow::bail!(
+            "the component of binding {name} contradicts producers: does the service write the fence row, in this \
+            database, with this key?"
+        );
     }
     let refused = each("databases").iter().any(|found| found["refusals"].as_array().is_some_and(|all| !all.is_empty()));
     if refused || each("calls").iter().any(|call| call["wrong"].is_string()) {

@@ -42,13 +42,14 @@ pub use api::{
     TopicInfo, TransactionMark, TransactionQuery, TransactionState, TransactionView, Written,
 };
 pub use cluster::{ClusterView, NodeRole, NodeStanding, Nodes, OwnLog, majority_of};
-pub use components::{BindingTrial, SampleHalf, TriedCall, TriedDatabase};
-pub use components::{CleanedFence, Components, FenceCleaning, UploadError, limits_in_force};
+pub use components::{BindingStanding, BindingTrial, Contradiction, EndedOnes, SampleHalf, TriedCall, TriedDatabase};
+pub use components::{CleanedFence, Components, FenceCleaning, PutBinding, UploadError, limits_in_force};
 pub use config::NodeConfig;
 pub use damage::{Damage, DamagedStretch, LogDamage, LostContent, LostMessages};
 pub use forwarding::{CallContext, HttpAnswering, HttpCall, HttpCallAnswer, ServeHttp};
 pub use messages::Messages;
-pub use metrics::{CheckCounts, Checks, GroupLag, Metrics, PRODUCER, ProcessUse, SeriesView, TopicTransactions};
+pub use metrics::{CheckCounts, Checks, ComparisonCounts, Comparisons, GroupLag, Metrics, PRODUCER};
+pub use metrics::{ProcessUse, SeriesView, TopicTransactions};
 pub use node::{Node, NodeIdentity};
 pub use peers::{ClusterToken, JoinSettings, PeerSettings, TokenFault};
 pub use retention::RetentionReport;

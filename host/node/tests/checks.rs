@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use common::checking::{order_service, until};
 use common::{half, prepare, start, topic};
-use vouch_node::{Expect, Node, PluginUpload, TransactionState};
+use vouch_broker::{NotDone, Refusal};
+use vouch_node::{Expect, Node, PluginUpload, PutBinding, TransactionState};
 
 /// Asked again each 100 ms, so that what happens to the tenth ask happens soon.
 const OFTEN: &str = r#"{"type":"transaction","transaction":{"immunity":"100ms","interval":"100ms"}}"#;
@@ -39,6 +40,8 @@ async fn bind_http_for(node: &Node, name: &str, address: SocketAddr, deadline: &
         "plugin": "http-checkback:1.0",
         "topics": [name],
         "limits": {"deadline": deadline},
+        // These services count who asks, or answer nobody.
+        "unchecked": true,
         "grants": {"http": [format!("http://{address}")]},
         "config": {"url": format!("http://{address}/{{key}}"), "field": "/status", "commit": "PAID"},
     });
@@ -61,7 +64,8 @@ fn hanging_service() -> (SocketAddr, Arc<AtomicUsize>) {
 }
 
 async fn bind(node: &Node, plugin: &str, name: &str, tag: &str) {
-    let spec = serde_json::json!({"plugin": format!("{plugin}:{tag}"), "topics": [name]});
+    // Some fail on whatever they are asked.
+    let spec = serde_json::json!({"plugin": format!("{plugin}:{tag}"), "topics": [name], "unchecked": true});
     node.components.put_binding(name, &spec.to_string(), Expect::Anything).await.unwrap();
 }
 
@@ -236,5 +240,159 @@ async fn bindings_whose_service_hangs_keep_no_other_from_its_answers_however_man
     until(&node, asked, |view| view.state == TransactionState::Committed).await;
     let asked = taken.load(Ordering::SeqCst);
     assert!((28..=HUNG).contains(&asked), "none of those that hang was asked twice: {asked}");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_component_that_takes_many_settles_them_in_few_calls_and_only_what_it_fails_on_suffers() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    push(&node, "batch", guests::batch()).await;
+    topic(&node, "a", r#"{"type":"transaction","transaction":{"immunity":"1s","interval":"1s"}}"#).await;
+    let mut asked = Vec::new();
+    for n in 0..60 {
+        let (letter, expected) = match n {
+            17 => ("p", None),
+            44 => ("l", None),
+            n if n % 2 == 0 => ("c", Some(TransactionState::Committed)),
+            _ => ("r", Some(TransactionState::RolledBack)),
+        };
+        asked.push((prepare(&node, "a", half(&format!("{letter}{n}"), "x")).await, expected));
+    }
+    // Bound when all are due: one place, and the others wait with whoever has it.
+    for (transaction, _) in &asked {
+        until(&node, *transaction, |view| view.state == TransactionState::WaitingForChecker).await;
+    }
+    let spec =
+        serde_json::json!({"plugin": "batch:1.0", "topics": ["a"], "limits": {"concurrency": 1}, "unchecked": true});
+    node.components.put_binding("a", &spec.to_string(), Expect::Absent).await.unwrap();
+    for (transaction, expected) in &asked {
+        let view = until(&node, *transaction, |view| match expected {
+            Some(state) => view.state == *state,
+            None => view.last_error.is_some(),
+        });
+        let view = view.await;
+        let error = view.last_error.map(|error| error.text).unwrap_or_default();
+        match (expected, view.message_id.starts_with('p')) {
+            (Some(_), _) => assert_eq!(error, "", "it was asked about with one that failed"),
+            (None, true) => assert!(error.contains("trap"), "{error}"),
+            (None, false) => assert!(error.contains("left this one out"), "{error}"),
+        }
+    }
+    // One poison among 60 is found in two calls a halving; one by one there would be 60.
+    let calls = node.metrics.check_calls.counts().buckets.iter().sum::<u64>();
+    assert!(calls < 30, "{calls} calls");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_of_a_service_that_is_away_costs_two_calls_and_blames_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    push(&node, "batch", guests::batch()).await;
+    topic(&node, "a", r#"{"type":"transaction","transaction":{"immunity":"1s","interval":"1s"}}"#).await;
+    let mut asked = Vec::new();
+    for n in 0..50 {
+        asked.push(prepare(&node, "a", half(&format!("e{n}"), "x")).await);
+    }
+    for transaction in &asked {
+        until(&node, *transaction, |view| view.state == TransactionState::WaitingForChecker).await;
+    }
+    let spec =
+        serde_json::json!({"plugin": "batch:1.0", "topics": ["a"], "limits": {"concurrency": 1}, "unchecked": true});
+    node.components.put_binding("a", &spec.to_string(), Expect::Absent).await.unwrap();
+    for transaction in asked {
+        let view = until(&node, transaction, |view| view.last_error.is_some()).await;
+        let error = view.last_error.unwrap().text;
+        assert!(view.state == TransactionState::Open && error.contains("told by its id"), "{error}");
+    }
+    let calls = node.metrics.check_calls.counts().buckets.iter().sum::<u64>();
+    assert!(calls < 25, "{calls} calls for 50 that nobody could answer about");
+    node.stop().await;
+}
+
+/// What is bound to a topic without any "unchecked": tried first.
+async fn put_tried(node: &Node, name: &str, plugin: &str, limits: serde_json::Value) -> Result<PutBinding, NotDone> {
+    let spec = serde_json::json!({"plugin": format!("{plugin}:1.0"), "topics": [name], "limits": limits});
+    node.components.put_binding(name, &spec.to_string(), Expect::Anything).await
+}
+
+#[tokio::test]
+async fn a_component_that_fails_on_what_it_is_tried_with_is_not_set_unless_nobody_wants_to_know() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    push(&node, "traps", guests::check("unreachable")).await;
+    push(&node, "spins", guests::check(guests::SPIN)).await;
+    push(&node, "commits", guests::check(&guests::commit())).await;
+    topic(&node, "a", OFTEN).await;
+    for (plugin, says) in [("traps", "trapped"), ("spins", "computed for most of")] {
+        let refused = put_tried(&node, "a", plugin, serde_json::json!({"deadline": "200ms"})).await.err().unwrap();
+        assert!(
+            matches!(&refused, NotDone::Refused(Refusal::Invalid(why)) if why.contains(says) && why.contains("unchecked")),
+            "{refused}"
+        );
+        assert!(node.components.binding("a").await.unwrap().is_none());
+    }
+    bind(&node, "traps", "a", "1.0").await;
+    let put = put_tried(&node, "a", "commits", serde_json::json!({})).await.unwrap();
+    assert!(put.warnings.is_empty() && !put.written.created, "{:?}", put.warnings);
+    let standing = node.components.standing("a", put.written.revision);
+    assert_eq!(standing.and_then(|standing| standing.untried), None);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_binding_whose_service_hangs_is_set_within_its_deadline_and_stands_untried_until_it_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    push_http_checkback(&node).await;
+    topic(&node, "a", OFTEN).await;
+    let (hangs, taken) = hanging_service();
+    let (answers, _, on) = service("orders");
+    let spec = |address: SocketAddr| {
+        serde_json::json!({
+            "plugin": "http-checkback:1.0", "topics": ["a"], "grants": {"http": [format!("http://{address}")]},
+            "config": {"url": format!("http://{address}/orders/{{key}}"), "field": "/status", "commit": "PAID"},
+        })
+        .to_string()
+    };
+    for address in [hangs, answers] {
+        let put = node.components.put_binding("a", &spec(address), Expect::Anything).await.unwrap();
+        assert!(put.warnings.iter().any(|warning| warning.contains("untried")), "{:?}", put.warnings);
+        let standing = node.components.standing("a", put.written.revision).unwrap();
+        assert!(standing.untried.is_some(), "{standing:?}");
+    }
+    assert_eq!(taken.load(Ordering::SeqCst), 1, "it is asked once");
+    on.store(true, Ordering::SeqCst);
+    let transaction = prepare(&node, "a", half("m1", "x")).await;
+    until(&node, transaction, |view| view.state == TransactionState::Committed).await;
+    let revision = node.components.binding("a").await.unwrap().unwrap().revision;
+    assert_eq!(node.components.standing("a", revision).unwrap().untried, None, "an answer tells as much as a trial");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_about_many_takes_no_more_than_fit_into_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    push(&node, "batch", guests::batch()).await;
+    topic(&node, "a", r#"{"type":"transaction","transaction":{"immunity":"1s","interval":"1h"}}"#).await;
+    let body = "x".repeat(300 << 10);
+    let mut asked = Vec::new();
+    for n in 0..12 {
+        asked.push(prepare(&node, "a", half(&format!("c{n}"), &body)).await);
+    }
+    for transaction in &asked {
+        until(&node, *transaction, |view| view.state == TransactionState::WaitingForChecker).await;
+    }
+    let spec =
+        serde_json::json!({"plugin": "batch:1.0", "topics": ["a"], "limits": {"concurrency": 1}, "unchecked": true});
+    node.components.put_binding("a", &spec.to_string(), Expect::Absent).await.unwrap();
+    for transaction in asked {
+        until(&node, transaction, |view| view.state == TransactionState::Committed).await;
+    }
+    // Three of them are below a MiB; the one that came first may have gone alone.
+    let calls = node.metrics.check_calls.counts().buckets.iter().sum::<u64>();
+    assert!((4..=6).contains(&calls), "{calls} calls about 12 of 300 KiB");
     node.stop().await;
 }

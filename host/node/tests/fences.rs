@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use common::checking::until;
 use common::{config, half, prepare, topic};
 use rusqlite::Connection;
 use vouch_broker::record::EndedBy;
-use vouch_broker::{NotDone, Refusal, TransactionOutcome};
+use vouch_broker::{NotDone, Refusal, TransactionId, TransactionOutcome};
 use vouch_node::{
-    CleanedFence, Dialect, EndRequest, Expect, Node, NodeConfig, PluginUpload, SampleHalf, TimeSource, fence_tables,
+    BindingStanding, CleanedFence, Dialect, EndRequest, Expect, Node, NodeConfig, PluginUpload, PutBinding, SampleHalf,
+    TimeSource, TransactionState, fence_tables,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -67,11 +69,28 @@ impl Shop {
     }
 
     async fn bind(&self, name: &str, topic: &str, more: &str, config: &str) {
+        self.put(name, topic, more, config).await.unwrap();
+    }
+
+    async fn put(&self, name: &str, topic: &str, more: &str, config: &str) -> Result<PutBinding, NotDone> {
         let url = format!("sqlite:{}", self.file.display());
         let spec = format!(
             r#"{{"plugin": "check:1", "topics": ["{topic}"], "grants": {{"sql": {{"shop": {{"url": "{url}"{more}}}}}}}, "config": {config}}}"#
         );
-        self.node.components.put_binding(name, &spec, Expect::Anything).await.unwrap();
+        self.node.components.put_binding(name, &spec, Expect::Anything).await
+    }
+
+    /// What is known of a binding.
+    async fn standing(&self, name: &str) -> BindingStanding {
+        let revision = self.node.components.binding(name).await.unwrap().unwrap().revision;
+        self.node.components.standing(name, revision).unwrap()
+    }
+
+    /// Its producer ends a transaction on its own.
+    async fn ends(&self, transaction: TransactionId, outcome: TransactionOutcome) {
+        let by = EndedBy::Client { client_id: "producer-1".to_owned(), from_check: false };
+        let end = EndRequest { topic: None, message_id: None, transaction, outcome, by, reason: String::new() };
+        self.node.transactions.end(end).await.unwrap();
     }
 
     /// A row that the service noted on this day.
@@ -127,10 +146,7 @@ async fn rows_stay_that_an_open_transaction_may_be_asked_about_however_old_they_
         (shop.clean(false).await, shop.keys()),
         (1, ["the day before", "its own", "later"].map(str::to_owned).into())
     );
-    let by = EndedBy::Client { client_id: "producer-1".to_owned(), from_check: false };
-    let (outcome, reason) = (TransactionOutcome::Committed, String::new());
-    let end = EndRequest { topic: None, message_id: None, transaction: open, outcome, by, reason };
-    shop.node.transactions.end(end).await.unwrap();
+    shop.ends(open, TransactionOutcome::Committed).await;
     assert_eq!((shop.clean(false).await, shop.keys().len()), (0, 3), "the other one is open still");
     shop.node.stop().await;
 }
@@ -183,5 +199,141 @@ async fn a_binding_is_tried_with_nothing_of_it_left_behind() {
     assert!(away.calls.iter().all(|call| call.answer == "no answer" && call.wrong.is_none()), "{away:?}");
     let none = shop.node.components.try_binding("none", SampleHalf::default()).await;
     assert!(matches!(none, Err(NotDone::Refused(Refusal::NotFound(_)))));
+    shop.node.stop().await;
+}
+
+const FENCE: &str = r#", "fence": "vouch_fence", "write": true"#;
+
+#[tokio::test]
+async fn a_binding_that_cannot_do_what_it_is_set_for_is_refused_and_the_one_before_stands() {
+    let shop = Shop::open().await;
+    let before = shop.node.components.binding("orders").await.unwrap().unwrap();
+    let no_table = r#", "fence": "no_such_table""#;
+    let statement = r#"{"database": "shop", "on-rollback": "update no_such_orders set x = 1"}"#;
+    for (more, config, says) in
+        [(no_table, r#"{"database": "shop"}"#, "no such table"), (FENCE, statement, "no_such_orders")]
+    {
+        let refused = shop.put("orders", "orders", more, config).await.err().unwrap();
+        assert!(
+            matches!(&refused, NotDone::Refused(Refusal::Invalid(why)) if why.contains(says) && why.contains("\"unchecked\": true")),
+            "{refused}"
+        );
+        assert_eq!(shop.node.components.binding("orders").await.unwrap().unwrap(), before);
+        shop.bind("others", "others", more, &format!(r#"{config}, "unchecked": true"#)).await;
+    }
+    assert_eq!(shop.keys(), Vec::<String>::new(), "nothing of a trial stays");
+    shop.node.stop().await;
+}
+
+#[tokio::test]
+async fn a_binding_whose_database_is_away_stands_untried_until_a_trial_tells_something() {
+    let shop = Shop::open().await;
+    let aside = shop.file.with_extension("aside");
+    std::fs::rename(&shop.file, &aside).unwrap();
+    let put = shop.put("others", "others", FENCE, r#"{"database": "shop"}"#).await.unwrap();
+    assert!(put.warnings.iter().any(|warning| warning.contains("stands untried")), "{:?}", put.warnings);
+    assert!(shop.standing("others").await.untried.is_some());
+    std::fs::rename(&aside, &shop.file).unwrap();
+    shop.node.components.try_binding("others", SampleHalf::default()).await.unwrap();
+    assert_eq!(shop.standing("others").await.untried, None);
+    shop.node.stop().await;
+}
+
+#[tokio::test]
+async fn a_component_that_contradicts_producers_is_told_of_and_closes_no_fence_until_one_agrees() {
+    let shop = Shop::open().await;
+    topic(&shop.node, "t", r#"{"type":"transaction","transaction":{"immunity":"100ms","interval":"100ms"}}"#).await;
+    shop.bind("b", "t", FENCE, r#"{"database": "shop", "fence-after": "0s"}"#).await;
+    // The service forgot to write the row.
+    for n in 0..9 {
+        let done = prepare(&shop.node, "t", half(&format!("done-{n}"), "x")).await;
+        shop.ends(done, TransactionOutcome::Committed).await;
+    }
+    let by_hand = prepare(&shop.node, "t", half("by-hand", "x")).await;
+    let by = EndedBy::Operator { name: "ann".to_owned() };
+    let (outcome, reason) = (TransactionOutcome::RolledBack, String::new());
+    let end = EndRequest { topic: None, message_id: None, transaction: by_hand, outcome, by, reason };
+    shop.node.transactions.end(end).await.unwrap();
+
+    for again in 0..2 {
+        let nine = shop.node.components.try_ended("b", 50).await.unwrap().ended.unwrap();
+        assert_eq!((nine.asked, nine.agreed, nine.contradictions.len()), (9, 0, 9), "{nine:?}");
+        assert_eq!(shop.standing("b").await.contradicted, 9, "each is noted once, {again}");
+    }
+    let nine = shop.node.components.try_ended("b", 50).await.unwrap().ended.unwrap();
+    let last = &nine.contradictions[0];
+    assert_eq!((last.topic.as_str(), last.ended, last.said), ("t", "commit", "rollback"), "{last:?}");
+    assert!(!shop.standing("b").await.fences_held);
+    let tenth = prepare(&shop.node, "t", half("done-9", "x")).await;
+    shop.ends(tenth, TransactionOutcome::Committed).await;
+    let ten = shop.node.components.try_ended("b", 50).await.unwrap().ended.unwrap();
+    assert_eq!((ten.asked, ten.contradictions.len()), (10, 10));
+    assert!(shop.standing("b").await.fences_held);
+    assert_eq!(shop.keys(), Vec::<String>::new(), "of what is asked so nothing stays");
+
+    let open = prepare(&shop.node, "t", half("open", "x")).await;
+    shop.days.0.store(1, Ordering::SeqCst);
+    let held = until(&shop.node, open, |view| view.last_error.is_some()).await;
+    assert_eq!((held.state, shop.keys().len()), (TransactionState::Open, 0), "{held:?}");
+    // From now on it does; the next that ends is looked at without anybody's asking for it.
+    shop.noted("mended", 0);
+    let mended = prepare(&shop.node, "t", half("mended", "x")).await;
+    shop.ends(mended, TransactionOutcome::Committed).await;
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while shop.standing("b").await.fences_held {
+        assert!(std::time::Instant::now() < deadline, "{:?}", shop.standing("b").await);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    shop.days.0.store(2, Ordering::SeqCst);
+    until(&shop.node, open, |view| view.state == TransactionState::RolledBack).await;
+    let standing = shop.standing("b").await;
+    assert_eq!((standing.contradicted, standing.fences_held), (10, false), "{standing:?}");
+    assert!(standing.agreed >= 1 && standing.last_contradiction.is_some(), "{standing:?}");
+    assert_eq!(shop.keys(), ["mended", "open"]);
+    let counts = shop.node.metrics.comparisons.counts();
+    assert!(counts.named().any(|(binding, counts)| binding == "b" && counts.agreed >= 1), "{counts:?}");
+    shop.node.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_component_does_not_know_contradicts_nobody() {
+    let shop = Shop::open().await;
+    let done = prepare(&shop.node, "orders", half("m1", "x")).await;
+    shop.ends(done, TransactionOutcome::RolledBack).await;
+    let agreed = shop.node.components.try_ended("orders", 50).await.unwrap().ended.unwrap();
+    assert_eq!((agreed.asked, agreed.agreed, agreed.contradictions.len()), (1, 1, 0), "{agreed:?}");
+    std::fs::remove_file(&shop.file).unwrap();
+    let away = shop.node.components.try_ended("orders", 50).await.unwrap().ended.unwrap();
+    assert_eq!((away.asked, away.undecided, away.contradictions.len()), (1, 1, 0), "{away:?}");
+    assert!(away.undecided_because.is_some());
+    for count in [0, 1001] {
+        let refused = shop.node.components.try_ended("orders", count).await.err().unwrap();
+        assert!(matches!(refused, NotDone::Refused(Refusal::Invalid(_))), "{refused}");
+    }
+    shop.node.stop().await;
+}
+
+#[tokio::test]
+async fn a_binding_that_is_deleted_leaves_no_connection_to_its_database() {
+    let shop = Shop::open().await;
+    topic(&shop.node, "t", r#"{"type":"transaction","transaction":{"immunity":"100ms","interval":"100ms"}}"#).await;
+    shop.bind("b", "t", FENCE, r#"{"database": "shop"}"#).await;
+    shop.noted("m1", 0);
+    let open = prepare(&shop.node, "t", half("m1", "x")).await;
+    shop.days.0.store(1, Ordering::SeqCst);
+    until(&shop.node, open, |view| view.state == TransactionState::Committed).await;
+    // Files of this process that are the shop's.
+    let opened = || {
+        let links =
+            std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|each| std::fs::read_link(each.ok()?.path()).ok());
+        links.filter(|link| *link == shop.file).count()
+    };
+    assert!(opened() > 0, "a connection is kept for the next check");
+    shop.node.components.delete_binding("b").await.unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while opened() > 0 {
+        assert!(std::time::Instant::now() < deadline, "{} connections stay", opened());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     shop.node.stop().await;
 }

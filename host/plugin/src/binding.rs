@@ -1,6 +1,13 @@
 //! A component that answers for a binding.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -40,6 +47,8 @@ struct Bound {
     limits: Limits,
     grants: Arc<[HttpGrant]>,
     databases: OpenDatabases,
+    /// Its checks close no fence.
+    holds_fences: Arc<AtomicBool>,
     config: Arc<BTreeMap<String, String>>,
     /// What of the config is in nothing that the component says.
     secrets: Arc<BindingSecrets>,
@@ -86,6 +95,7 @@ impl Binding {
                 .map_or_else(|| Arc::new(Semaphore::new(limits.concurrency)), |before| Arc::clone(&before.0.places)),
             grants: grants.http.into(),
             databases,
+            holds_fences: before.map_or_else(Arc::default, |before| Arc::clone(&before.0.holds_fences)),
             secrets: Arc::new(BindingSecrets::of(&config, &hidden)),
             config: Arc::new(config),
             engine,
@@ -112,6 +122,17 @@ impl Binding {
         fences.map(|(name, granted)| (name.as_str(), FenceTable(granted.database.clone())))
     }
 
+    /// From now on `close-fence` answers *held* to its checks, or does what it should again: while what the component says is
+    /// contradicted by what producers say, it makes nothing true. Dry calls go on as they were.
+    pub fn hold_fences(&self, hold: bool) {
+        self.0.holds_fences.store(hold, Ordering::Relaxed);
+    }
+
+    /// Closes connections to its databases that nobody used for so long.
+    pub fn close_idle_connections(&self, idle_for: Duration) {
+        self.0.databases.values().for_each(|granted| granted.database.close_idle(idle_for));
+    }
+
     /// Whether this is a clone of that one.
     pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -132,6 +153,11 @@ impl Binding {
     pub fn body_max(&self) -> ByteSize {
         let taken = self.0.code.initial_memory.unwrap_or(ByteSize(0));
         ByteSize(self.0.limits.memory.0.saturating_sub(taken.0))
+    }
+
+    /// Whether its component is asked about many transactions in one call.
+    pub fn takes_batches(&self) -> bool {
+        self.0.code.guest.takes_batches()
     }
 
     /// Checks of this binding that are running now.
@@ -191,13 +217,17 @@ impl Binding {
     /// # Errors
     /// [`NoAnswer::NoCapacity`] if none is.
     pub fn try_admit(&self) -> Result<Admission, NoAnswer> {
-        let full = |running, scope| NoAnswer::NoCapacity { running, scope };
-        let binding = Arc::clone(&self.0.places)
-            .try_acquire_owned()
-            .map_err(|_| full(self.0.limits.concurrency, "limits.concurrency of the binding"))?;
-        let places = &self.0.engine.places;
-        let node = places.try_take(&self.0.name).ok_or_else(|| full(places.held(), "the concurrency of the node"))?;
+        let binding = Arc::clone(&self.0.places).try_acquire_owned().map_err(|_| NoAnswer::NoCapacity {
+            running: self.0.limits.concurrency,
+            scope: "limits.concurrency of the binding",
+        })?;
+        let node = self.0.engine.places.try_take(&self.0.name).ok_or_else(|| self.full())?;
         Ok(Admission { binding: self.clone(), places: Places { _binding: binding, _node: node } })
+    }
+
+    /// The node runs as many calls as it may.
+    fn full(&self) -> NoAnswer {
+        NoAnswer::NoCapacity { running: self.0.engine.places.held(), scope: "the concurrency of the node" }
     }
 
     /// Asks one question in a fresh instance, or answers [`NoAnswer::NoCapacity`] at once if no place is free. Never takes
@@ -211,15 +241,17 @@ impl Binding {
 }
 
 impl Binding {
-    /// Asks one question in a dry call, of which nothing stays, or answers [`NoAnswer::NoCapacity`] at once if no place is free.
-    /// What the component says to its log stays there.
+    /// Asks one question in a dry call, of which nothing stays, or answers [`NoAnswer::NoCapacity`] if no place is free within
+    /// `limits.deadline`. What the component says to its log stays there.
     pub async fn try_check(&self, pending: Pending) -> Tried {
-        let (dry, began) = (DryRun::default(), Instant::now());
-        let checked = match self.try_admit() {
+        let dry = DryRun::default();
+        let admitted = tokio::time::timeout(self.0.limits.deadline, self.admit()).await;
+        let began = Instant::now();
+        let checked = match admitted {
             Ok(Admission { binding, places }) => {
-                binding.run(async move { Ok((pending, places)) }, Some(dry.clone())).await
+                single(binding.run(async move { Ok((vec![pending], places)) }, Some(dry.clone())).await)
             }
-            Err(full) => Checked::NoAnswer(full),
+            Err(_) => Checked::NoAnswer(self.full()),
         };
         let secrets = &self.0.secrets;
         dry.into_tried(checked, began.elapsed(), |text| secrets.hide(text))
@@ -229,7 +261,12 @@ impl Binding {
     pub async fn examine(&self) -> Vec<ExaminedDatabase> {
         let mut examined = Vec::new();
         for (name, granted) in self.0.databases.iter() {
-            let found = granted.examine(SqlCall::dry_within(self.0.limits.deadline)).await;
+            let mut found = granted.examine(SqlCall::dry_within(self.0.limits.deadline)).await;
+            let secrets = &self.0.secrets;
+            match &mut found {
+                Ok(found) => found.refusals.iter_mut().chain(&mut found.warnings).for_each(|text| secrets.hide(text)),
+                Err(error) => secrets.hide(error.text_mut()),
+            }
             examined.push(ExaminedDatabase { name: name.clone(), found });
         }
         examined
@@ -240,12 +277,23 @@ impl Admission {
     /// Asks one question in a fresh instance. If the returned future is dropped, the guest is stopped.
     pub async fn check(self, pending: Pending) -> Checked {
         let Self { binding, places } = self;
-        binding.run(async move { Ok((pending, places)) }, None).await
+        single(binding.run(async move { Ok((vec![pending], places)) }, None).await)
     }
 
     /// Asks what `prepare` makes, which may take its time and memory: it runs on a thread for such work, behind the rest of
     /// the process, and holds the place while it does. So no more is prepared at once than runs at once.
     pub async fn check_prepared(self, prepare: impl FnOnce() -> Pending + Send + 'static) -> Checked {
+        single(self.check_many_prepared(|| vec![prepare()]).await)
+    }
+
+    /// The same of a component that answers about many in one call. What came of each, in the order of asking.
+    ///
+    /// # Errors
+    /// Why the call as a whole gave no answer.
+    pub async fn check_many_prepared(
+        self,
+        prepare: impl FnOnce() -> Vec<Pending> + Send + 'static,
+    ) -> Result<Vec<Checked>, NoAnswer> {
         let Self { binding, places } = self;
         let span = Span::current();
         let prepared = binding.0.engine.guests.spawn_blocking(move || (span.in_scope(prepare), places));
@@ -262,20 +310,20 @@ impl Binding {
     /// nothing of this one is left to be wrong.
     async fn run(
         &self,
-        prepared: impl Future<Output = Result<(Pending, Places), JoinError>> + Send + 'static,
+        prepared: impl Future<Output = Result<(Vec<Pending>, Places), JoinError>> + Send + 'static,
         dry: Option<DryRun>,
-    ) -> Checked {
+    ) -> Result<Vec<Checked>, NoAnswer> {
         let (binding, running) = (self.clone(), self.0.engine.running.clone());
         let checking = async move {
-            let (pending, places) = prepared.await?;
+            let (asked, places) = prepared.await?;
             let run = running.enter();
-            let mut setup = binding.setup(&pending);
+            let mut setup = binding.setup(&asked);
             setup.dry = dry;
             setup.leash =
                 Some(places._node.within(setup.limits.deadline)).filter(|leash| *leash < setup.limits.deadline);
             // The engine ends with its last handle, whether or not a guest still runs.
             drop(binding);
-            let checked = call::check(setup, pending).await;
+            let checked = call::check(setup, asked).await;
             drop((run, places));
             Ok::<_, JoinError>(checked)
         };
@@ -285,16 +333,21 @@ impl Binding {
             Ok(Ok(checked)) => checked,
             Ok(Err(error)) | Err(error) => {
                 tracing::error!(binding = self.name(), digest = self.digest(), %error, "a check failed in the host");
-                Checked::NoAnswer(NoAnswer::Host(error.to_string()))
+                Err(NoAnswer::Host(error.to_string()))
             }
         }
     }
 
     /// Everything that one call gets. The gate and the log are new for each: what one call spends of its bounds is none
     /// of the next one's business.
-    fn setup(&self, pending: &Pending) -> CallSetup {
+    fn setup(&self, asked: &[Pending]) -> CallSetup {
         let bound = &self.0;
-        let log = CallLog::new(Arc::clone(&bound.log), Arc::clone(&bound.secrets), pending.transaction_id.clone());
+        let about = match asked {
+            [] => String::new(),
+            [one] => one.transaction_id.clone(),
+            [first, more @ ..] => format!("{} and {} more", first.transaction_id, more.len()),
+        };
+        let log = CallLog::new(Arc::clone(&bound.log), Arc::clone(&bound.secrets), about);
         let engine = &bound.engine;
         let gate = HttpGate::new(
             Arc::clone(&bound.grants),
@@ -304,17 +357,24 @@ impl Binding {
             log.clone(),
         );
         CallSetup {
-            pre: bound.code.pre.clone(),
+            guest: bound.code.guest.clone(),
             limits: bound.limits.clone(),
             config: Arc::clone(&bound.config),
             gate,
             databases: Arc::clone(&bound.databases),
+            holds_fences: bound.holds_fences.load(Ordering::Relaxed),
             log,
             body: bound.body,
             leash: None,
             dry: None,
         }
     }
+}
+
+/// What came of the only one that was asked about.
+fn single(checked: Result<Vec<Checked>, NoAnswer>) -> Checked {
+    let only = checked.map(|mut all| all.pop().unwrap_or(Checked::NoAnswer(NoAnswer::LeftOut)));
+    only.unwrap_or_else(Checked::NoAnswer)
 }
 
 /// Stops its task when dropped.

@@ -7,9 +7,10 @@ mod generated {
         inline: "
             package vouch:broker;
 
-            /// What the broker offers to, and wants from, a checkback plugin.
+            /// What the broker offers to a checkback plugin, and what it asks of one: a component exports one of both, or both.
             world checkback-host {
                 include vouch:plugin/checkback-plugin@0.1.0;
+                include vouch:plugin/checkback-batch-plugin@0.1.0;
                 include vouch:plugin/capabilities@0.1.0;
             }
         ",
@@ -26,7 +27,6 @@ mod generated {
 }
 
 pub(crate) use generated::{
-    CheckbackHostPre,
-    exports::vouch::plugin::checkback,
+    exports::vouch::plugin::{checkback, checkback_batch},
     vouch::plugin::{host, outbox, sql, state, types},
 };

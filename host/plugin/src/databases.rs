@@ -196,6 +196,8 @@ pub(crate) fn open(
 pub(crate) struct SqlReach {
     pub(crate) databases: OpenDatabases,
     pub(crate) call: SqlCall,
+    /// `close-fence` answers *held*, and asks no database.
+    pub(crate) holds_fences: bool,
     /// Nothing is to stay of this call.
     pub(crate) dry: Option<DryRun>,
 }
@@ -205,7 +207,7 @@ impl SqlReach {
     pub(crate) fn within(databases: OpenDatabases, time: Duration) -> Self {
         /// What a guest needs for its last words, at most.
         const LAST_WORDS: Duration = Duration::from_millis(100);
-        Self { databases, call: SqlCall::within(time - LAST_WORDS.min(time / 10)), dry: None }
+        Self { databases, call: SqlCall::within(time - LAST_WORDS.min(time / 10)), holds_fences: false, dry: None }
     }
 
     /// The same for a dry call.

@@ -55,11 +55,10 @@ impl DryRun {
         }
     }
 
-    /// A database refused something.
-    pub(crate) fn refused(&self, error: &SqlError) {
-        if matches!(error, SqlError::Invalid(_) | SqlError::NotGranted(_)) {
-            self.notes().wrong.get_or_insert_with(|| error.to_string());
-        }
+    /// What a database answered last. A refusal that the guest went on after is what it knew how to deal with.
+    pub(crate) fn answered(&self, error: Option<&SqlError>) {
+        let refusal = error.filter(|error| matches!(error, SqlError::Invalid(_) | SqlError::NotGranted(_)));
+        self.notes().wrong = refusal.map(SqlError::to_string);
     }
 
     /// So much memory the guest had at the end.

@@ -10,7 +10,6 @@ use wasmtime::{
 };
 
 use crate::{
-    bindings::CheckbackHostPre,
     cache::{ArtifactCache, MAX_ARTIFACT_BYTES},
     capability,
     code::PluginCode,
@@ -20,7 +19,7 @@ use crate::{
     declared::DeclaredConfig,
     error::{CompileError, EngineError, InspectError, LoadError},
     error_text::describe,
-    guest::CallState,
+    guest_code::GuestCode,
     http::client_config,
     inspect::{self, Face},
     memory::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES},
@@ -162,11 +161,12 @@ impl Engine {
         purpose: CompilePurpose,
         digest: String,
         wasm: Bytes,
-    ) -> Result<Compiled<(Face, CheckbackHostPre<CallState>)>, CompileError> {
+    ) -> Result<Compiled<(Face, GuestCode)>, CompileError> {
         let linker = Arc::clone(&self.0.linker);
         let accept = move |component: &Component| {
             let face = inspect::face(component)?;
-            Ok((face, inspect::link(&linker, component)?))
+            let code = inspect::link(&linker, component, &face.worlds)?;
+            Ok((face, code))
         };
         self.0.compiler.compile(purpose, digest, wasm, accept).await
     }

@@ -3,10 +3,10 @@
 use wasmtime::component::{Component, Linker};
 
 use crate::{
-    bindings::CheckbackHostPre,
     guest::CallState,
+    guest_code::GuestCode,
     quantity::ByteSize,
-    upload::{UploadRefused, World},
+    upload::{UploadRefused, WASI_SETTING, World},
 };
 
 /// Looks at the first bytes and the size, before anything is compiled.
@@ -46,7 +46,7 @@ pub(crate) fn face(component: &Component) -> Result<Face, UploadRefused> {
     let mut imports_wanted = Vec::new();
     for (name, _) in ty.imports(engine) {
         match grantable(name) {
-            None => return Err(UploadRefused::ImportNotGrantable { name: name.to_owned() }),
+            None => return Err(not_offered(name)),
             Some(Need::Grant) => imports_wanted.push(name.to_owned()),
             Some(Need::Nothing) => {}
         }
@@ -61,9 +61,12 @@ pub(crate) fn worlds(exports: &[String]) -> Result<Vec<World>, UploadRefused> {
         .filter(|world| exports.iter().any(|name| is_ours(name, world.name())))
         .collect();
     match worlds.first() {
-        None => Err(UploadRefused::NoKnownInterface { exports: exports.to_vec() }),
-        Some(World::Checkback) => Ok(worlds),
-        Some(world) => Err(UploadRefused::NotYetRun { world: *world }),
+        None => Err(exports
+            .iter()
+            .find_map(|name| exported_otherwise(name))
+            .unwrap_or_else(|| UploadRefused::NoKnownInterface { exports: exports.to_vec() })),
+        Some(World::Consumer) => Err(UploadRefused::NotYetRun { world: World::Consumer }),
+        Some(World::Checkback | World::CheckbackBatch) => Ok(worlds),
     }
 }
 
@@ -71,8 +74,46 @@ pub(crate) fn worlds(exports: &[String]) -> Result<Vec<World>, UploadRefused> {
 pub(crate) fn link(
     linker: &Linker<CallState>,
     component: &Component,
-) -> Result<CheckbackHostPre<CallState>, UploadRefused> {
-    linker.instantiate_pre(component).and_then(CheckbackHostPre::new).map_err(|error| UploadRefused::invalid(&error))
+    worlds: &[World],
+) -> Result<GuestCode, UploadRefused> {
+    let linked = linker.instantiate_pre(component).and_then(|pre| GuestCode::new(pre, worlds));
+    linked.map_err(|error| UploadRefused::invalid(&error))
+}
+
+/// What gives a component that fits.
+const OURS_SETTING: &str =
+    "generate its bindings from the folder wit/ of this version of the broker, package vouch:plugin@0.1.0";
+
+/// Why an import is refused that is not offered.
+fn not_offered(import: &str) -> UploadRefused {
+    let named = |package: &str| import.split_once('@').is_some_and(|(name, _)| name.starts_with(package));
+    let other = |offered: &'static str, setting: &'static str| UploadRefused::OtherVersion {
+        found: format!("imports {import}"),
+        offered: offered.into(),
+        setting: setting.into(),
+    };
+    if named("vouch:plugin/") && !has_version(import, "0.1") {
+        return other("vouch:plugin 0.1", OURS_SETTING);
+    }
+    if named("wasi:") && !has_version(import, "0.2") {
+        return other("WASI 0.2", WASI_SETTING);
+    }
+    UploadRefused::ImportNotGrantable { name: import.to_owned() }
+}
+
+/// Why an export is none of ours, if it is one of another version.
+fn exported_otherwise(export: &str) -> Option<UploadRefused> {
+    let ours = export.starts_with("vouch:plugin/") && !has_version(export, "0.1");
+    ours.then(|| UploadRefused::OtherVersion {
+        found: format!("exports {export}"),
+        offered: "vouch:plugin 0.1".into(),
+        setting: OURS_SETTING.into(),
+    })
+}
+
+/// Whether a name has a version of this series.
+fn has_version(name: &str, series: &str) -> bool {
+    versioned(name, series).is_some()
 }
 
 /// What an import of a component asks for: nothing that could do harm, or what a binding has to grant.
@@ -112,7 +153,8 @@ fn grantable(import: &str) -> Option<Need> {
         "wasi:sockets/udp",
         "wasi:sockets/udp-create-socket",
     ];
-    if ["host", "types"].iter().any(|name| is_ours(import, name)) {
+    // `checkback`: what those that export only `checkback-batch` use of its types.
+    if ["host", "types", "checkback"].iter().any(|name| is_ours(import, name)) {
         return Some(Need::Nothing);
     }
     if ["state", "outbox", "sql"].iter().any(|name| is_ours(import, name)) {

@@ -28,6 +28,7 @@ mod error;
 mod error_text;
 mod grants;
 mod guest;
+mod guest_code;
 mod http;
 mod inspect;
 mod limits;

@@ -26,6 +26,21 @@ pub struct Pending {
     pub checks_left: u32,
 }
 
+impl Pending {
+    /// About how many bytes a component is handed with it: what a batch is bounded by.
+    pub fn size(&self) -> usize {
+        /// Of its numbers, and of what each text costs beside its letters.
+        const FIXED: usize = 256;
+        let Message { id, topic, tag, keys, message_group, properties, attributes, born_host, body, .. } = &self.half;
+        let pairs = properties.iter().chain(attributes).map(|(name, value)| name.len() + value.len() + 16);
+        let texts =
+            [id.len(), topic.len(), born_host.len(), self.transaction_id.len(), self.producer.len(), body.len()];
+        let optional = [tag, message_group].into_iter().flatten().map(String::len);
+        let keys = keys.iter().map(|key| key.len() + 8);
+        FIXED + texts.into_iter().chain(optional).chain(keys).chain(pairs).sum::<usize>()
+    }
+}
+
 /// The record `message` of the WIT interface `types`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
@@ -151,6 +166,17 @@ pub enum NoAnswer {
         /// Whose limit it is.
         scope: &'static str,
     },
+    /// It answered about others that it was asked about with this one, and said nothing of this one.
+    #[error("the component answered about others of its batch and left this one out; its log may say why")]
+    LeftOut,
+    /// A call about several gave no answer, and neither did those that were asked about alone then.
+    #[error("{why} (asked about {asked} transactions at once)")]
+    Several {
+        /// How many these were.
+        asked: usize,
+        /// Why.
+        why: Box<NoAnswer>,
+    },
     /// The host failed, not the component. The log has the cause.
     #[error("the plugin host failed: {0}")]
     Host(String),
@@ -168,6 +194,8 @@ impl NoAnswer {
             Self::MemoryLimit { .. } => "memory-limit",
             Self::OutputTooLarge { .. } => "output-too-large",
             Self::NoCapacity { .. } => "no-capacity",
+            Self::LeftOut => "left-out",
+            Self::Several { why, .. } => why.kind(),
             Self::Host(_) => "host",
         }
     }
@@ -183,12 +211,14 @@ impl NoAnswer {
             | Self::Deadline { .. }
             | Self::Outside { .. }
             | Self::NoCapacity { .. }
+            | Self::LeftOut
+            | Self::Several { .. }
             | Self::Host(_) => false,
         }
     }
 
     /// Every text in it that a component wrote, for whoever takes secrets out of them.
-    fn each_text(&mut self, each: &mut impl FnMut(&mut String)) {
+    pub(crate) fn each_text(&mut self, each: &mut impl FnMut(&mut String)) {
         match self {
             Self::GuestError(text) | Self::Host(text) => each(text),
             Self::Trap { why, trace } => {
@@ -199,10 +229,12 @@ impl NoAnswer {
                 each(trouble);
                 then.each_text(each);
             }
+            Self::Several { why, .. } => why.each_text(each),
             Self::Deadline { .. }
             | Self::TimeUsedUp { .. }
             | Self::MemoryLimit { .. }
             | Self::OutputTooLarge { .. }
+            | Self::LeftOut
             | Self::NoCapacity { .. } => {}
         }
     }
@@ -212,6 +244,7 @@ impl NoAnswer {
         match self {
             Self::Trap { trace, .. } => trace,
             Self::Outside { then, .. } => then.trace(),
+            Self::Several { why, .. } => why.trace(),
             _ => "",
         }
     }

@@ -6,13 +6,17 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{declared::DeclaredConfig, error_text::describe};
 
+/// What gives a component that fits, for the toolchains that there are.
+pub(crate) const WASI_SETTING: &str = "build it for WASI 0.2: target wasm32-wasip2 in Rust, -target=wasip2 in TinyGo, a wit folder with \
+    wasi 0.2 for componentize-js, componentize-py and wit-bindgen";
+
 /// What a component exports, and so what it can be bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum World {
     /// Settles open transactions one by one.
     Checkback,
-    /// Settles them many at a time. Recognised, not yet run.
+    /// Settles them many at a time.
     CheckbackBatch,
     /// Consumes messages. Recognised, not yet run.
     Consumer,
@@ -68,7 +72,7 @@ pub enum UploadRefused {
     },
     /// Exports nothing that the broker could call.
     #[error(
-        "the component exports no interface that Vouch knows (it exports {}): export vouch:plugin/checkback@0.1.0",
+        "the component exports no interface that Vouch knows (it exports {}): export vouch:plugin/checkback@0.1.0 or checkback-batch",
         list(.exports)
     )]
     NoKnownInterface {
@@ -76,7 +80,7 @@ pub enum UploadRefused {
         exports: Vec<String>,
     },
     /// A known world that this version does not run.
-    #[error("the component is a `{}` plugin: this version of the broker runs `checkback` plugins only", .world.name())]
+    #[error("the component is a `{}` plugin: this version of the broker runs `checkback` and `checkback-batch` plugins only", .world.name())]
     NotYetRun {
         /// The world.
         world: World,
@@ -88,6 +92,16 @@ pub enum UploadRefused {
     ImportNotGrantable {
         /// The import as the file names it.
         name: String,
+    },
+    /// Made for another version of an interface that this version of the broker offers, or calls.
+    #[error("the component {found}: this version of the broker has {offered}; {setting}")]
+    OtherVersion {
+        /// What it imports or exports, as the file names it.
+        found: String,
+        /// What there is instead.
+        offered: Cow<'static, str>,
+        /// What makes a component fit.
+        setting: Cow<'static, str>,
     },
     /// Over a limit.
     #[error("the component's {what} is {size}, over the limit of {limit}")]
@@ -123,6 +137,7 @@ impl UploadRefused {
             Self::NoKnownInterface { .. } => "no-known-interface",
             Self::NotYetRun { .. } => "not-yet-run",
             Self::ImportNotGrantable { .. } => "import-not-grantable",
+            Self::OtherVersion { .. } => "other-version",
             Self::TooLarge { .. } => "too-large",
             Self::TooCostly { .. } => "too-costly",
             Self::Invalid { .. } => "invalid",
@@ -131,7 +146,20 @@ impl UploadRefused {
 
     /// The component is refused for what the engine says of it.
     pub(crate) fn invalid(error: &wasmtime::Error) -> Self {
-        Self::Invalid { reason: describe(error) }
+        Self::invalid_since(describe(error))
+    }
+
+    /// It is refused for this reason, in the engine's words.
+    pub(crate) fn invalid_since(reason: String) -> Self {
+        // The engine has no type for this one; a test holds the words.
+        if reason.contains("component model async") {
+            return Self::OtherVersion {
+                found: "uses asynchronous functions, as WASI 0.3 has them".to_owned(),
+                offered: "WASI 0.2".into(),
+                setting: WASI_SETTING.into(),
+            };
+        }
+        Self::Invalid { reason }
     }
 }
 

@@ -14,6 +14,7 @@ mod bindings {
             package vouch:sql-checkback;
             world plugin {
                 include vouch:plugin/checkback-plugin@0.1.0;
+                include vouch:plugin/checkback-batch-plugin@0.1.0;
                 import vouch:plugin/sql@0.1.0;
             }
         ",
@@ -24,6 +25,7 @@ mod bindings {
 
 use bindings::{
     exports::vouch::plugin::checkback::{Guest, Pending, Verdict},
+    exports::vouch::plugin::checkback_batch::{Answer, Guest as BatchGuest},
     vouch::plugin::{
         host::{self, Level},
         sql::{self, Fenced, SqlError, Statement, Value},
@@ -44,23 +46,81 @@ impl Guest for Plugin {
     fn check(pending: Pending) -> Result<Verdict, String> {
         tell_panics();
         let settings = Settings::read(host::config)?;
-        let half = &pending.half;
-        let facts = Facts {
-            keys: &half.keys,
-            id: &half.id,
-            transaction: &pending.transaction_id,
-            properties: &half.properties,
+        let facts = facts_of(&pending);
+        let read = match &settings.fence {
+            Some(fence) => read_fences(&settings.database, fence, &[fence.key.fill_plain(&facts)?])?.pop(),
+            None => None,
         };
-        let age_ms = pending.asked_at.saturating_sub(pending.opened_at);
-        let asked = Asked { age_ms, checks_left: pending.checks_left };
-        let decision = decide(&settings, &facts, asked)?;
-        host::log(Level::Debug, &format!("{}: {decision:?}", settings.database));
-        Ok(match decision {
-            Decision::Commit => Verdict::Commit,
-            Decision::Rollback(reason) => Verdict::Rollback(reason),
-            Decision::Unknown(reason) => Verdict::Unknown(Postponement { reason, retry_after: None }),
-        })
+        decide(&settings, &pending, read).map_err(told)
     }
+}
+
+impl BatchGuest for Plugin {
+    /// One query reads the fence for all. What is left is closed key by key, each in a database transaction of its own: none waits
+    /// while it holds another key. One without an answer is left out, and says why in the log; where the database is away, or time is
+    /// short, so are those that are not asked about yet.
+    fn check_many(halves: Vec<Pending>) -> Result<Vec<Answer>, String> {
+        tell_panics();
+        let settings = Settings::read(host::config)?;
+        let mut answers = Vec::new();
+        let mut why = None;
+        let mut left_out = |pending: &Pending, reason: String| {
+            host::log(Level::Warn, &format!("{}: no answer: {reason}", pending.transaction_id));
+            why.get_or_insert(reason);
+        };
+        let mut asked = with_fences(&settings, &halves, &mut left_out)?;
+        // First what was read: that is true whatever becomes of the rest. What is to be closed begins at another one each time, so that
+        // keys that are held, and cost the time of all, do not always come first.
+        asked.sort_by_key(|(_, read)| !matches!(read, Some(Fenced::Committed | Fenced::RolledBack)));
+        let decided =
+            asked.iter().filter(|(_, read)| matches!(read, Some(Fenced::Committed | Fenced::RolledBack))).count();
+        let open = &mut asked[decided..];
+        if !open.is_empty() {
+            open.rotate_left(usize::try_from(host::now() % open.len() as u64).unwrap_or(0));
+        }
+        for (pending, read) in asked {
+            match decide(&settings, pending, read) {
+                Ok(verdict) => answers.push(Answer { transaction_id: pending.transaction_id.clone(), verdict }),
+                Err(unsaid) => {
+                    let ends = matches!(unsaid, Unsaid::Database(SqlError::TimedOut(_) | SqlError::Unavailable(_)));
+                    left_out(pending, told(unsaid));
+                    if ends {
+                        break;
+                    }
+                }
+            }
+        }
+        match why {
+            Some(why) if answers.is_empty() => Err(why),
+            _ => Ok(answers),
+        }
+    }
+}
+
+/// Each with what the fence says of it, by one query; `None` where there is none. One whose key cannot be made is left out.
+fn with_fences<'a>(
+    settings: &Settings,
+    halves: &'a [Pending],
+    left_out: &mut impl FnMut(&Pending, String),
+) -> Result<Vec<(&'a Pending, Option<Fenced>)>, String> {
+    let Some(fence) = &settings.fence else { return Ok(halves.iter().map(|each| (each, None)).collect()) };
+    let mut keyed = Vec::new();
+    for pending in halves {
+        match fence.key.fill_plain(&facts_of(pending)) {
+            Ok(key) => keyed.push((pending, key)),
+            Err(reason) => left_out(pending, reason),
+        }
+    }
+    let (asked, keys): (Vec<_>, Vec<_>) = keyed.into_iter().unzip();
+    let read = read_fences(&settings.database, fence, &keys)?;
+    // None at all where the grant names no fence.
+    let read = read.into_iter().map(Some).chain(std::iter::repeat(None));
+    Ok(asked.into_iter().zip(read).collect())
+}
+
+fn facts_of(pending: &Pending) -> Facts<'_> {
+    let half = &pending.half;
+    Facts { keys: &half.keys, id: &half.id, transaction: &pending.transaction_id, properties: &half.properties }
 }
 
 /// Where no standard error exists (wasm32-unknown-unknown), a panic's text would be lost: send it to the plugin's log.
@@ -69,67 +129,103 @@ fn tell_panics() {
     std::panic::set_hook(Box::new(|panic| host::log(Level::Error, &panic.to_string())));
 }
 
-fn decide(settings: &Settings, facts: &Facts<'_>, asked: Asked) -> Result<Decision, String> {
-    let database = &settings.database;
-    let found = settings.question.as_ref().map(|question| find(database, question, facts)).transpose()?;
-    let said_of = |fenced| match (&settings.question, &found) {
-        (Some(question), Some(found)) => Some(said(question, found, asked, fenced)),
-        _ => None,
-    };
-    let fenced = match &settings.fence {
-        Some(fence) => by_fence(database, fence, facts, said_of(true).as_ref(), asked)?,
-        None => None,
-    };
-    match fenced {
-        Some(decision) => Ok(decision),
-        None => said_of(false).map(alone).ok_or_else(|| "the binding's grant names no fence table".to_owned()),
+/// Why there is no verdict.
+enum Unsaid {
+    /// The database said no.
+    Database(SqlError),
+    /// Something else.
+    Because(String),
+}
+
+impl From<SqlError> for Unsaid {
+    fn from(error: SqlError) -> Self {
+        Self::Database(error)
     }
 }
 
-/// What the fence decides; `None`: the grant names none, and nobody said that it must.
-fn by_fence(
-    database: &str,
-    fence: &FenceSettings,
-    facts: &Facts<'_>,
-    said: Option<&Said>,
-    asked: Asked,
-) -> Result<Option<Decision>, String> {
-    let key = fence.key.fill_plain(facts)?;
-    let read = match sql::read_fence(database, std::slice::from_ref(&key)) {
-        Err(SqlError::NotGranted(_)) if fence.if_granted => return Ok(None),
-        read => read.map_err(told)?,
+impl From<String> for Unsaid {
+    fn from(reason: String) -> Self {
+        Self::Because(reason)
+    }
+}
+
+/// What the fence says of these keys; empty: the grant names none, and nobody said that it must.
+fn read_fences(database: &str, fence: &FenceSettings, keys: &[String]) -> Result<Vec<Fenced>, String> {
+    let read = match sql::read_fence(database, keys) {
+        Err(SqlError::NotGranted(_)) if fence.if_granted => return Ok(Vec::new()),
+        read => read.map_err(|error| told(error.into()))?,
     };
-    let fenced = match read.first() {
-        // The fence first: where it is closed nothing commits any more, whatever else is in the database.
-        Some(Fenced::Missing) if said == Some(&Said::Commit) => return Ok(Some(Decision::Commit)),
-        Some(Fenced::Missing) => match closes(fence, said, asked) {
-            Err(meanwhile) => return Ok(Some(meanwhile)),
-            Ok(()) => {
-                let also = fence.on_rollback.as_ref().map(|statement| filled(statement, facts)).transpose()?;
-                sql::close_fence(database, &key, also.as_slice()).map_err(told)?
+    if read.len() == keys.len() { Ok(read) } else { Err("the fence was read, and said nothing".to_owned()) }
+}
+
+fn decide(settings: &Settings, pending: &Pending, read: Option<Fenced>) -> Result<Verdict, Unsaid> {
+    let asked = Asked { age_ms: pending.asked_at.saturating_sub(pending.opened_at), checks_left: pending.checks_left };
+    let decision = match (&settings.fence, read) {
+        (Some(fence), Some(read)) => by_fence(settings, fence, pending, read, asked)?,
+        _ => alone(
+            said_of(settings, pending, asked, false)?.ok_or("the binding's grant names no fence table".to_owned())?,
+        ),
+    };
+    host::log(Level::Debug, &format!("{}: {decision:?}", settings.database));
+    Ok(match decision {
+        Decision::Commit => Verdict::Commit,
+        Decision::Rollback(reason) => Verdict::Rollback(reason),
+        Decision::Unknown(reason) => Verdict::Unknown(Postponement { reason, retry_after: None }),
+    })
+}
+
+/// What the statement says, if there is one.
+fn said_of(settings: &Settings, pending: &Pending, asked: Asked, fenced: bool) -> Result<Option<Said>, Unsaid> {
+    let Some(question) = &settings.question else { return Ok(None) };
+    let found = find(&settings.database, question, &facts_of(pending))?;
+    Ok(Some(said(question, &found, asked, fenced)))
+}
+
+/// The fence first: where it is closed nothing commits any more, whatever else is in the database. Where it says nothing the
+/// statement is asked.
+fn by_fence(
+    settings: &Settings,
+    fence: &FenceSettings,
+    pending: &Pending,
+    read: Fenced,
+    asked: Asked,
+) -> Result<Decision, Unsaid> {
+    let (fenced, said) = match read {
+        Fenced::Missing => {
+            let said = said_of(settings, pending, asked, true)?;
+            if said == Some(Said::Commit) {
+                return Ok(Decision::Commit);
             }
-        },
-        Some(fenced) => *fenced,
-        None => return Err("the fence was read, and said nothing".to_owned()),
+            if let Err(meanwhile) = closes(fence, said.as_ref(), asked) {
+                return Ok(meanwhile);
+            }
+            let facts = facts_of(pending);
+            let also = fence.on_rollback.as_ref().map(|statement| filled(statement, &facts)).transpose()?;
+            let key = fence.key.fill_plain(&facts)?;
+            (sql::close_fence(&settings.database, &key, also.as_slice())?, said)
+        }
+        read => (read, None),
     };
     match (fenced, said) {
-        (Fenced::Committed, _) => Ok(Some(Decision::Commit)),
+        (Fenced::Committed, _) => Ok(Decision::Commit),
         (Fenced::RolledBack, Some(Said::Rollback(reason))) => {
-            Ok(Some(Decision::Rollback(format!("the fence is closed: {reason}"))))
+            Ok(Decision::Rollback(format!("the fence is closed: {reason}")))
         }
-        (Fenced::RolledBack, _) => Ok(Some(Decision::Rollback("the fence is closed".to_owned()))),
-        (Fenced::Held, _) => Err("an open database transaction holds the row, or the database is busy".to_owned()),
-        (Fenced::Missing, _) => Err("the row of the fence was there, and is gone".to_owned()),
+        (Fenced::RolledBack, _) => Ok(Decision::Rollback("the fence is closed".to_owned())),
+        (Fenced::Held, _) => {
+            Err("an open database transaction holds the row, or the database is busy".to_owned().into())
+        }
+        (Fenced::Missing, _) => Err("the row of the fence was there, and is gone".to_owned().into()),
     }
 }
 
-fn find(database: &str, question: &Question, facts: &Facts<'_>) -> Result<Found, String> {
-    let rows = sql::run(database, &filled(&question.statement, facts)?).map_err(told)?.rows;
+fn find(database: &str, question: &Question, facts: &Facts<'_>) -> Result<Found, Unsaid> {
+    let rows = sql::run(database, &filled(&question.statement, facts)?)?.rows;
     let Some(first) = rows.first() else { return Ok(Found::NoRow) };
     if rows.len() > 1 {
-        return Err(
-            "the statement answers more than one row, and which comes first is chance: let it answer one".to_owned()
-        );
+        return Err("the statement answers more than one row, and which comes first is chance: let it answer one"
+            .to_owned()
+            .into());
     }
     Ok(match first.first() {
         None | Some(Value::Null) => Found::Null,
@@ -139,7 +235,7 @@ fn find(database: &str, question: &Question, facts: &Facts<'_>) -> Result<Found,
         Some(Value::Text(text)) => Found::Value(text.trim_end().to_owned()),
         Some(Value::Bytes(bytes)) => match std::str::from_utf8(bytes) {
             Ok(text) => Found::Value(text.to_owned()),
-            Err(_) => return Err("the value is no text: cast it in the statement".to_owned()),
+            Err(_) => return Err("the value is no text: cast it in the statement".to_owned().into()),
         },
     })
 }
@@ -150,7 +246,11 @@ fn filled(statement: &ParameterizedText, facts: &Facts<'_>) -> Result<Statement,
 }
 
 /// An error of the database is no answer.
-fn told(error: SqlError) -> String {
+fn told(unsaid: Unsaid) -> String {
+    let error = match unsaid {
+        Unsaid::Because(reason) => return reason,
+        Unsaid::Database(error) => error,
+    };
     match error {
         SqlError::NotGranted(text) => format!("not granted: {text}"),
         SqlError::Invalid(text) => format!("invalid: {text}"),

@@ -16,7 +16,7 @@
 //! | `rollback` | comma-separated values that roll back: with a fence only once that is closed |
 //! | `rollback-missing-after` | without a fence: no row for a transaction at least this old rolls back. That is a guess by age |
 //!
-//! With a fence alone no statement is needed. Any other value is *unknown*, or left to the fence. A database that does not answer,
+//! The fence is read first; the statement is asked where that says nothing. With a fence alone no statement is needed. Any other value is *unknown*, or left to the fence. A database that does not answer,
 //! and a row that an open database transaction holds, are no answer.
 //!
 //! The modules hold the logic without any WebAssembly in it; `guest` joins it with the broker.

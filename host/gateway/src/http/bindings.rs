@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use vouch_broker::state::BindingEntry;
 use vouch_broker::{NothingStored, Refusal};
-use vouch_node::{BindingTrial, CleanedFence, SampleHalf};
+use vouch_node::{BindingTrial, CleanedFence, PutBinding, SampleHalf};
 use vouch_registry::Digest;
 
 use super::App;
@@ -25,13 +25,13 @@ use super::request::{self, Params, PathNames, object, take_name};
 /// How long rows of fences are kept where nobody says.
 const FENCES_KEPT_FOR: &str = "7d";
 /// Members of an answer that a request may repeat and that mean nothing in it.
-const TOLD_ONLY: [&str; 2] = ["digest", "warnings"];
+const TOLD_ONLY: [&str; 3] = ["digest", "warnings", "standing"];
 
 /// A binding as it was written, but for its secrets (ruling 24), with its name, the digest that answers, and the defaults of
 /// what was left out, those of single limits too.
 fn shown(name: &str, digest: &str, spec: &str) -> Result<Map<String, Value>, Problem> {
     let defaults = json!({"topics": [], "groups": [], "grants": {}, "config": {}, "body": true, "fallback": "none",
-        "limits": {}});
+        "limits": {}, "unchecked": false});
     let mut written = serde_json::from_str(spec).unwrap_or(Value::Null);
     vouch_node::mask_document(&mut written);
     let Value::Object(mut document) = written else {
@@ -72,7 +72,15 @@ pub(crate) async fn list(State(app): State<Arc<App>>, params: Params) -> Result<
 /// `GET /v1/bindings/{name}`.
 pub(crate) async fn show(State(app): State<Arc<App>>, PathNames(name): PathNames<String>) -> Result<Response, Problem> {
     let binding = app.node.components.binding(&name).await?.ok_or_else(|| missing(&name))?;
-    Ok((etag(binding.revision), Json(entry(&name, &binding)?)).into_response())
+    let mut document = entry(&name, &binding)?;
+    if let Some(standing) = app.node.components.standing(&name, binding.revision) {
+        let mut shown = json!(standing);
+        if let Some(last) = &standing.last_contradiction {
+            shown["last_contradiction"]["at"] = answer::time(last.at_ms).into();
+        }
+        document.insert("standing".to_owned(), shown);
+    }
+    Ok((etag(binding.revision), Json(document)).into_response())
 }
 
 /// `PUT /v1/bindings/{name}`: from the next check on, this component answers (ruling 7: by the digest of now).
@@ -92,7 +100,7 @@ pub(crate) async fn replace(
     let spec = Value::Object(spec).to_string();
     let current = app.node.components.binding(&name).await?.map(|binding| binding.revision);
     let expect = Preconditions::of(&headers)?.expect(&format!("binding {name}"), current)?;
-    let (done, digest, warnings) = app.node.components.put_binding(&name, &spec, expect).await?;
+    let PutBinding { written: done, digest, warnings } = app.node.components.put_binding(&name, &spec, expect).await?;
     let mut document = shown(&name, &digest, &spec)?;
     document.insert("warnings".to_owned(), warnings.into());
     Ok((written(done.created), etag(done.revision), Json(document)).into_response())
@@ -102,8 +110,9 @@ pub(crate) async fn replace(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct HowToTry {
-    #[serde(default)]
-    half: SampleHalf,
+    half: Option<SampleHalf>,
+    /// About so many transactions that ended, instead of samples.
+    ended: Option<usize>,
 }
 
 /// `POST /v1/bindings/{name}/test`: its databases are looked at, and its component is asked in dry calls, of which nothing stays.
@@ -115,8 +124,15 @@ pub(crate) async fn test(
     PathNames(name): PathNames<String>,
     body: Bytes,
 ) -> Result<Json<BindingTrial>, Problem> {
-    let HowToTry { half } = request::document(object(&body)?)?;
-    Ok(Json(app.node.components.try_binding(&name, half).await?))
+    let components = &app.node.components;
+    let trial = match request::document(object(&body)?)? {
+        HowToTry { half: Some(_), ended: Some(_) } => {
+            return Err(Problem::malformed("the body has `half` and `ended`: send one of them"));
+        }
+        HowToTry { ended: Some(count), .. } => components.try_ended(&name, count).await?,
+        HowToTry { half, .. } => components.try_binding(&name, half.unwrap_or_default()).await?,
+    };
+    Ok(Json(trial))
 }
 
 /// How old rows have to be.

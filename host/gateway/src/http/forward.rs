@@ -28,8 +28,9 @@ const OF_THIS_NODE: [&str; 8] =
     ["/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/damage", "/v1/cluster", "/v1/plugins/{name}/logs"];
 /// Writes that hold what goes to no other node as it came: the node seals it, and sees to it that a leader takes that.
 const SEALED_BY_THIS_NODE: [(&str, &str); 2] = [("PUT", "/v1/secrets/{name}"), ("POST", "/v1/secret-key/rotate")];
-/// What a leader knows more of than the log says: which checks are under way, and what came of the last.
-const LEADER_KNOWS_MORE: [&str; 1] = ["/v1/transactions"];
+/// What a leader knows more of than the log says: which checks are under way, what came of the last, and whether a binding says
+/// what producers say.
+const LEADER_KNOWS_MORE: [&str; 2] = ["/v1/transactions", "/v1/bindings/"];
 /// What is said of a connection, and not of a request; and the token, which each node asks for itself.
 const NOT_PASSED_ON: [HeaderName; 8] = [
     header::AUTHORIZATION,

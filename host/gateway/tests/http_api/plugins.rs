@@ -166,10 +166,13 @@ async fn a_binding_is_set_shown_replaced_and_deleted() {
     let set = api.put("/v1/bindings/orders", binding()).await.is(201);
     let document = set.json();
     assert_eq!((&document["name"], &document["digest"]), (&json!("orders"), &json!(digest(&wasm))));
-    assert_eq!(
-        (&document["warnings"], &document["body"], &document["fallback"]),
-        (&json!([]), &json!(true), &json!("none"))
-    );
+    assert_eq!((&document["body"], &document["fallback"]), (&json!(true), &json!("none")));
+    // Nobody listens at the address of its config.
+    let warnings = document["warnings"].as_array().unwrap();
+    assert!(warnings.len() == 1 && warnings[0].as_str().unwrap().contains("stands untried"), "{document}");
+    let standing = &api.get("/v1/bindings/orders").await.is(200).json()["standing"];
+    assert!(standing["untried"].as_str().unwrap().contains("could not answer"), "{standing}");
+    assert_eq!((&standing["agreed"], &standing["fences_held"]), (&json!(0), &json!(false)));
     let shown = api.get("/v1/bindings/orders").await.is(200);
     assert_eq!(shown.etag(), set.etag());
     let in_force = json!({"memory": "64MiB", "deadline": "1s", "concurrency": 8, "output": "16KiB",
@@ -184,7 +187,9 @@ async fn a_binding_is_set_shown_replaced_and_deleted() {
     }
     assert_eq!((&shown.json()["grants"], shown.json().get("warnings")), (&binding()["grants"], None));
     let items = api.get("/v1/bindings").await.is(200).json();
-    assert_eq!(items["items"], json!([shown.json()]));
+    let mut listed = shown.json();
+    listed.as_object_mut().unwrap().remove("standing");
+    assert_eq!(items["items"], json!([listed]));
 
     // A moved tag changes nothing until the binding is set again (ruling 7); what was shown can be put back.
     api.push(TAG, &variant(2), &[("if-match", &tag)]).await.is(200);
@@ -209,6 +214,7 @@ async fn a_binding_warns_of_what_is_not_granted() {
     api.push(TAG, &silent(), &[]).await.is(201);
     let mut body = binding();
     body["grants"] = json!({});
+    body["unchecked"] = json!(true);
     let set = api.put("/v1/bindings/b", body).await.is(201).json();
     let warnings = set["warnings"].as_array().unwrap();
     assert_eq!(warnings.len(), 1, "{set}");

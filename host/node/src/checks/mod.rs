@@ -3,7 +3,9 @@
 
 mod answers;
 mod ask;
+mod batches;
 mod binding;
+mod comparing;
 mod outages;
 mod producers;
 mod readiness;
@@ -11,12 +13,13 @@ mod span;
 mod unanswered;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 use tracing::Instrument;
 use vouch_broker::{Millis, NotDone};
 
+pub(crate) use comparing::run as run_comparisons;
 pub(crate) use outages::Outages;
 use vouch_leader::checks::{Ask, Checker, Due};
 
@@ -25,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::routes::Routes;
 use crate::sessions::Sessions;
 use crate::stopping::Stopping;
-use crate::transactions::{Ends, Halves};
+use crate::transactions::{EndSample, Ends, Halves};
 use vouch_shard::Shard;
 use vouch_shard::clock::Clock;
 
@@ -33,6 +36,8 @@ use vouch_shard::clock::Clock;
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
 /// And never more often than this.
 const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(5);
+/// A connection to a database that no check used for so long is closed.
+const IDLE_CONNECTIONS_FOR: Duration = Duration::from_secs(300);
 /// One that does not lead asks nobody, and looks whether it does by now.
 const LOOK_WHETHER_IT_LEADS_EVERY: Duration = Duration::from_secs(1);
 
@@ -48,6 +53,8 @@ pub(crate) struct Asker {
     pub(crate) halves: Arc<Halves>,
     /// What is answered.
     pub(crate) ends: Arc<Ends>,
+    /// Some of those that producers end.
+    pub(crate) sample: Arc<EndSample>,
     /// Which queue a committed half goes to.
     pub(crate) routes: Arc<Routes>,
     pub(crate) metrics: Arc<Metrics>,
@@ -61,7 +68,7 @@ pub(crate) struct Asker {
 
 /// Asks until the node stops.
 pub(crate) async fn run(asker: Arc<Asker>) {
-    let readiness = readiness::Readiness::default();
+    let (readiness, mut looked) = (readiness::Readiness::default(), Instant::now());
     loop {
         let taken = take_due(&asker).await;
         if taken.is_err() && asker.stopping.is_cancelled() {
@@ -70,6 +77,10 @@ pub(crate) async fn run(asker: Arc<Asker>) {
         let leads = taken.is_ok();
         if !leads {
             readiness.keep(&asker).await;
+            asker.bound.rest();
+        } else if looked.elapsed() >= LOOK_AT_LEAST_EVERY {
+            looked = Instant::now();
+            asker.bound.close_idle_connections(IDLE_CONNECTIONS_FOR);
         }
         let (due, next) = taken.unwrap_or_default();
         for due in due {

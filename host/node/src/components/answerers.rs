@@ -79,6 +79,11 @@ impl<T: Clone> Answerers<T> {
         self.slots().get(name)?.last()
     }
 
+    /// What was made last under each name.
+    pub(crate) fn all(&self) -> Vec<T> {
+        self.slots().values().filter_map(Slot::last).collect()
+    }
+
     /// Keeps what was made of bindings that are there, by their names and the revisions for which it was made.
     pub(crate) fn retain(&self, is_there: impl Fn(&str, u64) -> bool) {
         self.slots().retain(|name, slot| is_there(name, slot.of.revision));

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use vouch_broker::record::{BindingDelete, BindingPut};
 use vouch_broker::state::BindingEntry;
 use vouch_broker::{MessageKind, NotDone, Refusal, ResourceName, State};
+use vouch_plugin::Binding;
 use vouch_registry::{Digest, Reference, ReferenceError, Target};
 
 use super::Components;
@@ -13,23 +14,47 @@ use super::document::{BindingDocument, refuse_masked};
 use crate::written::written;
 use crate::{Expect, Written};
 
+/// A binding that was set.
+pub struct PutBinding {
+    /// What was written.
+    pub written: Written,
+    /// The digest of the component that answers.
+    pub digest: String,
+    /// What its owner should know: what the component wants and is not granted, what its databases may forget, that it could not
+    /// be tried.
+    pub warnings: Vec<String>,
+}
+
+/// One that can be set.
+struct Bindable {
+    digest: Digest,
+    secrets: BTreeSet<String>,
+    document: BindingDocument,
+    binding: Binding,
+}
+
 impl Components {
-    /// Sets a binding. Returns what was written, the digest that answers, and what the component wants and is not
-    /// granted. It is loaded and held against its config first: what cannot answer is not set.
+    /// Sets a binding. It is loaded, held against its config, and tried first: what cannot answer is not set.
     ///
     /// # Errors
-    /// [`Refusal::Invalid`] for a document that cannot be read or does not fit its component; [`Refusal::NotFound`] for
-    /// a plugin that is not there; a refusal of topics that are not there, or that have a binding already.
-    pub async fn put_binding(
-        &self,
-        name: &str,
-        spec: &str,
-        expect: Expect,
-    ) -> Result<(Written, String, Vec<String>), NotDone> {
+    /// [`Refusal::Invalid`] for a document that cannot be read or does not fit its component, or whose trial found what stays
+    /// wrong; [`Refusal::NotFound`] for a plugin that is not there; a refusal of topics that are not there, or that have a
+    /// binding already.
+    pub async fn put_binding(&self, name: &str, spec: &str, expect: Expect) -> Result<PutBinding, NotDone> {
         self.writable.check()?;
         vouch_registry::check_binding_name(name)
             .map_err(|error| NotDone::Refused(Refusal::Invalid(error.to_string())))?;
-        let (digest, secrets, warnings) = self.try_bind(name, spec).await?;
+        let Bindable { digest, secrets, document, binding } = self.try_bind(name, spec).await?;
+        let mut warnings = binding.warnings();
+        let mut untried = None;
+        if !document.unchecked {
+            let (seen, why) = self.try_before_it_stands(&binding, &document).await?;
+            warnings.extend(seen);
+            warnings.extend(
+                why.as_ref().map(|why| format!("the binding stands untried, and is tried again once a minute: {why}")),
+            );
+            untried = why;
+        }
         let put = BindingPut {
             name: name.to_owned(),
             digest: digest.0,
@@ -38,7 +63,10 @@ impl Components {
             secrets,
         };
         let written = written(&self.shard, |out| put.encode(out)).await?;
-        Ok((written, digest.to_string(), warnings))
+        if let Some(why) = untried {
+            self.stands_untried(name, written.revision, why).await;
+        }
+        Ok(PutBinding { written, digest: digest.to_string(), warnings })
     }
 
     /// Removes a binding. What it was asked and did not answer before is asked again, of whoever is bound then: when this
@@ -46,7 +74,10 @@ impl Components {
     pub async fn delete_binding(&self, name: &str) -> Result<(), NotDone> {
         self.writable.check()?;
         let record = BindingDelete { name: name.to_owned() };
-        self.shard.propose_one(|out| record.encode(out)).await.map(drop)
+        self.shard.propose_one(|out| record.encode(out)).await?;
+        // With its component go its connections to databases. It is deleted whatever becomes of this.
+        let _ = self.bound.forget_removed().await;
+        Ok(())
     }
 
     /// Bindings in the order of their names, after a name; at most `limit`.
@@ -81,9 +112,8 @@ impl Components {
         self.bound.logs_of(name)
     }
 
-    /// What a binding would lack, without setting it: its warnings, with the secrets that it names. Refuses one that cannot do what
-    /// it is set for.
-    async fn try_bind(&self, name: &str, spec: &str) -> Result<(Digest, BTreeSet<String>, Vec<String>), NotDone> {
+    /// A binding as it would be, without setting it. Refuses one that cannot do what it is set for.
+    async fn try_bind(&self, name: &str, spec: &str) -> Result<Bindable, NotDone> {
         refuse_masked(spec)?;
         let document = BindingDocument::parse(spec)?;
         let digest = self.resolve(&document.plugin).await?;
@@ -91,14 +121,14 @@ impl Components {
         // First what bounds how much there is to look through.
         let secrets = document.secrets();
         let opened = self.bound.opened(&secrets).await?;
-        let warnings = bind(&plugin, &document, (name, 0), &opened, None)?.binding.warnings();
+        let binding = bind(&plugin, &document, (name, 0), &opened, None)?.binding;
         let spec = document.spec(name, &opened)?;
         let checked = tokio::task::spawn_blocking(move || plugin.check_config(&spec)).await;
         checked
             .map_err(|error| NotDone::internal(format!("the config cannot be checked: {error}")))?
             .map_err(|error| NotDone::Refused(Refusal::Invalid(error.to_string())))?;
         self.check_topics(&document.topics).await?;
-        Ok((digest, secrets, warnings))
+        Ok(Bindable { digest, secrets, document, binding })
     }
 
     /// Refuses topics that do not exist, and those of which no transaction can come: a component is never asked about them.

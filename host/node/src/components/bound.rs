@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use vouch_broker::state::BindingEntry;
-use vouch_broker::{NotDone, Refusal};
+use vouch_broker::{NotDone, Refusal, ResourceName, State};
+use vouch_leader::Leader;
 use vouch_plugin::{Binding, Engine, Plugin};
 use vouch_registry::Digest;
 
@@ -66,10 +68,54 @@ impl BoundComponents {
     }
 
     /// What was made of bindings that are gone goes when the next one is made.
-    async fn forget_removed(&self) -> Result<(), NotDone> {
+    pub(super) async fn forget_removed(&self) -> Result<(), NotDone> {
         let then = BindingsThen::look(&self.shard).await?;
         self.answerers.retain(|name, revision| !then.had_lost(name, revision));
         Ok(())
+    }
+
+    /// A binding as it was set then, if this node asked it since.
+    pub(super) fn made(&self, name: &str, revision: u64) -> Option<Answerer> {
+        self.answerers.get(name).filter(|answerer| answerer.revision == revision)
+    }
+
+    /// Topics of bindings whose component said last of an ended transaction what its producer had not said.
+    pub(crate) async fn contradicted(&self) -> Result<BTreeSet<ResourceName>, NotDone> {
+        let all = self.answerers.all();
+        let contradicted = all.iter().filter(|answerer| answerer.notes.is_contradicted());
+        let named: Vec<_> = contradicted.map(|each| (each.binding.name().to_owned(), each.revision)).collect();
+        if named.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let look = move |state: &State| {
+            let entries = named.iter().filter_map(|(name, revision)| {
+                state.plugins().binding(name).filter(|entry| entry.revision == *revision)
+            });
+            entries.flat_map(|entry| &entry.topics).map(|topic| ResourceName::parse(topic)).collect()
+        };
+        self.shard.read(look).await
+    }
+
+    /// Whether this node leads, and the binding is as it was set then.
+    pub(super) async fn asks(&self, name: &str, revision: u64) -> bool {
+        let name = name.to_owned();
+        let look = move |state: &State, _: &mut Leader| {
+            state.plugins().binding(&name).is_some_and(|entry| entry.revision == revision)
+        };
+        self.shard.lead(look).await == Ok(true)
+    }
+
+    /// What was noted of bindings, and connections to their databases, are for whoever leads: one that does not has neither.
+    pub(crate) fn rest(&self) {
+        for answerer in self.answerers.all() {
+            answerer.notes.forget(|hold| answerer.binding.hold_fences(hold));
+            answerer.binding.close_idle_connections(Duration::ZERO);
+        }
+    }
+
+    /// Closes connections to databases that nobody used for so long.
+    pub(crate) fn close_idle_connections(&self, idle_for: Duration) {
+        self.answerers.all().iter().for_each(|answerer| answerer.binding.close_idle_connections(idle_for));
     }
 
     /// A binding that was asked on this node, with its revision.
@@ -114,5 +160,7 @@ pub(super) fn bind(
         fallback_to_producer: document.fallback == Fallback::Producer,
         revision,
         answered_at: before.map(|before| before.answered_at.clone()).unwrap_or_default(),
+        notes: before.map(|before| before.notes.clone()).unwrap_or_default(),
+        batches: before.map(|before| before.batches.clone()).unwrap_or_default(),
     })
 }

@@ -30,6 +30,9 @@ pub(super) struct BindingDocument {
     pub(super) fallback: Fallback,
     #[serde(default)]
     limits: Limits,
+    /// It is not tried before it stands.
+    #[serde(default)]
+    pub(super) unchecked: bool,
 }
 
 /// Components get the body unless their binding says otherwise.

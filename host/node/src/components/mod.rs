@@ -4,13 +4,16 @@
 //! is missing or damaged. No whole component is read, hashed, written or synced on a thread that serves calls.
 
 mod answerers;
+mod batches;
 mod bindings;
 mod bound;
 mod cleaning;
+mod comparing;
 mod document;
 mod engine;
 mod file;
 mod pending;
+mod standing;
 mod there;
 mod trying;
 mod upload;
@@ -25,15 +28,20 @@ use vouch_plugin::Engine;
 use vouch_registry::Digest;
 
 use crate::shortages::Shortages;
+use crate::transactions::{EndSample, Halves};
 use crate::writable::Writable;
+pub(crate) use batches::{BatchAnswer, JoinedAsk, WaitingAsk};
+pub use bindings::PutBinding;
 pub(crate) use bound::BoundComponents;
 pub use cleaning::{CleanedFence, FenceCleaning};
+pub(crate) use comparing::{Compared, EndedByProducer, compare, note};
 pub use document::limits_in_force;
 pub(crate) use engine::{check_settings, open_store, remove_unused, start_engine};
 pub(crate) use file::ComponentFiles;
-pub(crate) use pending::Answerer;
+pub(crate) use pending::{Answerer, CheckQuestion};
+pub use standing::{BindingStanding, Contradiction};
 pub(crate) use there::BindingsThen;
-pub use trying::{BindingTrial, SampleHalf, TriedCall, TriedDatabase};
+pub use trying::{BindingTrial, EndedOnes, SampleHalf, TriedCall, TriedDatabase};
 pub use upload::UploadError;
 use vouch_shard::Shard;
 use vouch_shard::clock::Clock;
@@ -48,6 +56,10 @@ pub struct Components {
     pub(crate) engine: Engine,
     /// Bindings that are ready to be asked.
     pub(crate) bound: Arc<BoundComponents>,
+    /// Finds half messages of transactions that ended.
+    pub(crate) halves: Arc<Halves>,
+    /// Some that producers end.
+    pub(crate) sample: Arc<EndSample>,
     pub(crate) writable: Writable,
     pub(crate) clock: Arc<Clock>,
     /// An upload can wait where the disk is full.

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use vouch_broker::{BodyEncoding, HalfPosition, Millis, StoredMessage};
+use vouch_broker::{BodyEncoding, HalfPosition, Millis, ResourceName, StoredMessage};
 use vouch_plugin::{Binding, Message, Pending};
 use vouch_protocol::DecompressError;
 use vouch_protocol::limits::DECOMPRESSED_BODY_MAX_BYTES;
 
+use super::batches::WaitingBatch;
+use super::standing::BindingNotes;
 use crate::served_shard::transaction_id;
 use vouch_leader::checks::Due;
 
@@ -22,6 +24,27 @@ pub(crate) struct Answerer {
     /// When it last answered; 0 before it did. Tells a transaction on which the component fails from a component that always
     /// fails (ruling 4).
     pub(super) answered_at: Arc<AtomicU64>,
+    /// What is known of it beside that.
+    pub(super) notes: Arc<BindingNotes>,
+    /// Asks that wait to go to it together.
+    pub(crate) batches: Arc<WaitingBatch>,
+}
+
+/// What a component is asked, but for the half message.
+pub(crate) struct CheckQuestion {
+    pub(crate) transaction: HalfPosition,
+    pub(crate) topic: ResourceName,
+    pub(crate) opened_at: Millis,
+    pub(crate) asked_at: Millis,
+    pub(crate) number: u32,
+    pub(crate) checks_left: u32,
+}
+
+impl From<&Due> for CheckQuestion {
+    fn from(due: &Due) -> Self {
+        let Due { transaction, opened_at, asked_at, number, checks_left, .. } = *due;
+        Self { transaction, topic: due.topic.clone(), opened_at, asked_at, number, checks_left }
+    }
 }
 
 impl Answerer {
@@ -29,15 +52,15 @@ impl Answerer {
     ///
     /// Decompresses the body: takes up to a second and up to `limits.memory`, so it belongs into a place of the
     /// binding.
-    pub(crate) fn pending(&self, due: &Due, half: StoredMessage) -> Pending {
+    pub(crate) fn pending(&self, question: &CheckQuestion, half: StoredMessage) -> Pending {
         let half = &half;
         let message = &half.message;
-        let (body_size, body) = self.body(due.transaction, half);
+        let (body_size, body) = self.body(question.transaction, half);
         Pending {
-            transaction_id: transaction_id(due.transaction).to_string(),
+            transaction_id: transaction_id(question.transaction).to_string(),
             half: Message {
                 id: message.message_id.clone(),
-                topic: due.topic.to_string(),
+                topic: question.topic.to_string(),
                 tag: message.tag.clone(),
                 keys: message.keys.clone(),
                 message_group: message.message_group.clone(),
@@ -50,10 +73,10 @@ impl Answerer {
                 body,
             },
             producer: half.producer.clone(),
-            opened_at_ms: due.opened_at.0,
-            asked_at_ms: due.asked_at.0,
-            check_number: due.number,
-            checks_left: due.checks_left,
+            opened_at_ms: question.opened_at.0,
+            asked_at_ms: question.asked_at.0,
+            check_number: question.number,
+            checks_left: question.checks_left,
         }
     }
 
@@ -71,6 +94,8 @@ impl Answerer {
     /// The component answered: other transactions on which it fails may be parked for that.
     pub(crate) fn answered(&self, at: Millis) {
         self.answered_at.fetch_max(at.0, Ordering::Relaxed);
+        // That tells as much as a trial.
+        self.notes.tried(None);
     }
 
     /// Whether the component, as this binding was set, answered since then. Another binding of the same component asks

@@ -1,18 +1,33 @@
 //! A binding is tried: its databases are looked at, and its component is asked in dry calls, of which nothing stays (ruling 34).
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use vouch_broker::{NotDone, Refusal, ResourceName};
+use vouch_broker::record::EndedBy;
+use vouch_broker::state::{BindingEntry, Ended};
+use vouch_broker::{HalfPosition, NotDone, Refusal, ResourceName, State, TopicId};
 use vouch_plugin::{Binding, ByteSize, Checked, ExaminedDatabase, Message, Pending, SqlError, Tried, Verdict};
 
-use super::Components;
 use super::bound::bind;
+use super::comparing::LONG_MS;
 use super::document::BindingDocument;
+use super::standing::{BindingStanding, Contradiction};
+use super::{Compared, Components, EndedByProducer, compare, note};
+use crate::stored;
+use crate::turns::{STEP, blocking};
 use vouch_registry::Digest;
 
-/// How old a transaction is made out to be at its last check: whatever a binding waits for is over by then.
-const LONG_AGO_MS: u64 = 365 * 24 * 60 * 60 * 1000;
+/// A binding is set after this time, tried to the end or not.
+const TRIAL_WITHIN: Duration = Duration::from_secs(10);
+/// One that could not be tried, since a service or a database was away, is tried again so often.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// Most ended transactions that one trial asks about, and how long it goes on with that.
+const ENDED_MAX: usize = 1000;
+const ENDED_WITHIN: Duration = Duration::from_secs(60);
+/// Of so many that ended last it looks for those of the binding's topics.
+const ENDED_LOOKED_AT: usize = 4 * STEP;
 /// What stands for each value of a half message that nobody named.
 const SAMPLE: &str = "vouch-sample";
 
@@ -30,7 +45,7 @@ pub struct SampleHalf {
     keys: Option<Vec<String>>,
     /// Properties.
     #[serde(default)]
-    properties: std::collections::BTreeMap<String, String>,
+    properties: BTreeMap<String, String>,
     /// Body, as text.
     body: Option<String>,
 }
@@ -42,6 +57,9 @@ pub struct BindingTrial {
     pub databases: Vec<TriedDatabase>,
     /// Calls of its component.
     pub calls: Vec<TriedCall>,
+    /// What it said of transactions that ended, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<EndedOnes>,
 }
 
 /// One database of a binding.
@@ -57,6 +75,20 @@ pub struct TriedDatabase {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
+
+/// How a component is asked about a sample.
+struct SampleAsk {
+    asked_as: &'static str,
+    age_ms: u64,
+    number: u32,
+    checks_left: u32,
+}
+
+const FIRST_CHECK: SampleAsk = SampleAsk { asked_as: "first check", age_ms: 0, number: 1, checks_left: 9 };
+/// Of an old transaction: all that a component does it does by then.
+const LAST_CHECK: SampleAsk = SampleAsk { asked_as: "last check", age_ms: LONG_MS, number: 10, checks_left: 0 };
+/// In the place of an answer.
+const NO_ANSWER: &str = "no answer";
 
 /// One dry call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -81,29 +113,228 @@ pub struct TriedCall {
     pub memory_limit: ByteSize,
 }
 
+/// What a component said of transactions that their producers had ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct EndedOnes {
+    /// How many it was asked about: the newest first, as far as the log and the time allow.
+    pub asked: usize,
+    /// About which it said the same.
+    pub agreed: usize,
+    /// About which it said nothing that can be compared.
+    pub undecided: usize,
+    /// Why, of the newest of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undecided_because: Option<String>,
+    /// About which it said the opposite.
+    pub contradictions: Vec<Contradiction>,
+}
+
 impl Components {
     /// Tries a binding as it stands: its databases, and its component with this half message, at the first check of a transaction
-    /// and at the last one of an old one.
+    /// and at the last one of an old one. One that stood untried does not any more, if that works.
     ///
     /// # Errors
     /// [`Refusal::NotFound`]; why it cannot be asked at all.
     pub async fn try_binding(&self, name: &str, half: SampleHalf) -> Result<BindingTrial, NotDone> {
+        let (entry, document) = self.to_try(name).await?;
+        let binding = self.one_to_try(name, &entry, &document).await?;
+        let message = sample(&document, half, self.clock.now().0);
+        let trial = tried(&binding, message, self.clock.now().0, &[FIRST_CHECK, LAST_CHECK]).await;
+        // What it was tried with may have been odd: that it works is told, and no more.
+        if let (Some(answerer), Ok(None)) = (self.bound.made(name, entry.revision), verdict(&trial)) {
+            answerer.notes.tried(None);
+        }
+        Ok(trial)
+    }
+
+    /// Asks a binding's component about the newest transactions of its topics that their producers ended themselves, at most
+    /// `count`.
+    ///
+    /// # Errors
+    /// As [`Self::try_binding`]; [`Refusal::Invalid`] for none, or more than [`ENDED_MAX`].
+    pub async fn try_ended(&self, name: &str, count: usize) -> Result<BindingTrial, NotDone> {
+        if !(1..=ENDED_MAX).contains(&count) {
+            let why = format!("ended is {count}: at least 1 and at most {ENDED_MAX} transactions are asked about");
+            return Err(NotDone::Refused(Refusal::Invalid(why)));
+        }
+        let (entry, document) = self.to_try(name).await?;
+        let answerer = self.bound.answerer(name, &entry).await?;
+        let databases = answerer.binding.examine().await.into_iter().map(tried_database).collect();
+        let until = Instant::now() + ENDED_WITHIN;
+        let mut compared = Vec::new();
+        for (transaction, topic, ended) in self.ended_by_producers(&document.topics, count).await? {
+            if Instant::now() >= until {
+                break;
+            }
+            let Ok(half) = self.halves.get(transaction).await else { continue };
+            let ended_at = ended.record;
+            let ended = EndedByProducer { transaction, topic, half, outcome: ended.outcome };
+            compared.push((ended_at, compare(&answerer, ended, &self.clock).await?));
+        }
+        // In the order of their ends: what it says of the newest is how it is now.
+        compared.iter().rev().for_each(|(ended_at, compared)| note(&answerer, *ended_at, compared));
+        // What is found here is to be over as soon as it is mended, like what is found otherwise.
+        self.sample.take_all(self.bound.contradicted().await?);
+        let mut found = EndedOnes { asked: compared.len(), ..EndedOnes::default() };
+        for (_, compared) in compared {
+            match compared {
+                Compared::Agrees => found.agreed += 1,
+                Compared::Contradicts(contradiction) => found.contradictions.push(contradiction),
+                Compared::Undecided(why) => {
+                    found.undecided += 1;
+                    found.undecided_because.get_or_insert(why);
+                }
+            }
+        }
+        Ok(BindingTrial { databases, calls: Vec::new(), ended: Some(found) })
+    }
+
+    /// What is known of a binding where this node asks it.
+    pub fn standing(&self, name: &str, revision: u64) -> Option<BindingStanding> {
+        self.bound.made(name, revision).map(|answerer| answerer.notes.shown())
+    }
+
+    /// Tries a binding before it stands (ruling 34). Returns what is to be warned of, and why nobody knows whether it works.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`]: something is wrong with it that stays so.
+    pub(super) async fn try_before_it_stands(
+        &self,
+        binding: &Binding,
+        document: &BindingDocument,
+    ) -> Result<(Vec<String>, Option<String>), NotDone> {
+        let now = self.clock.now().0;
+        let asking = tried(binding, sample(document, SampleHalf::default(), now), now, &[LAST_CHECK]);
+        let Ok(trial) = tokio::time::timeout(TRIAL_WITHIN, asking).await else {
+            return Ok((Vec::new(), Some(format!("it was not tried to the end within {} s", TRIAL_WITHIN.as_secs()))));
+        };
+        let untried = verdict(&trial).map_err(|wrong| {
+            NotDone::Refused(Refusal::Invalid(format!(
+                "the binding was tried and cannot do what it is set for: {wrong}; mend that, or set it all the same with \
+                 \"unchecked\": true"
+            )))
+        })?;
+        let said = |TriedDatabase { name, warnings, .. }: TriedDatabase| {
+            warnings.into_iter().map(move |warning| format!("database {name}: {warning}"))
+        };
+        Ok((trial.databases.into_iter().flat_map(said).collect(), untried))
+    }
+
+    /// A binding that was set stands as untried, for this reason: it is tried again until that tells something, or it is another
+    /// one.
+    pub(super) async fn stands_untried(&self, name: &str, revision: u64, why: String) {
+        let Ok(Some(entry)) = self.binding(name).await else { return };
+        if let Ok(answerer) = self.bound.answerer(name, &entry).await
+            && answerer.revision == revision
+        {
+            answerer.notes.tried(Some(why));
+        }
+        let (bound, clock, name) = (Arc::downgrade(&self.bound), self.clock.clone(), name.to_owned());
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(TRY_AGAIN_AFTER).await;
+                // It ends with the node, and where this node asks it no more, or knows that it works.
+                let Some(bound) = bound.upgrade() else { return };
+                if !bound.asks(&name, revision).await {
+                    return;
+                }
+                let Ok(answerer) = bound.answerer(&name, &entry).await else { continue };
+                let Ok(document) = BindingDocument::parse(&entry.spec) else { return };
+                if answerer.revision != revision || answerer.notes.untried().is_none() {
+                    return;
+                }
+                drop(bound);
+                let now = clock.now().0;
+                let message = sample(&document, SampleHalf::default(), now);
+                let found = verdict(&tried(&answerer.binding, message, now, &[LAST_CHECK]).await);
+                if let Err(wrong) = &found {
+                    tracing::warn!(
+                        binding = name,
+                        wrong,
+                        "the binding was tried again and cannot do what it is set for"
+                    );
+                }
+                answerer.notes.tried(found.unwrap_or_else(Some));
+            }
+        });
+    }
+
+    async fn to_try(&self, name: &str) -> Result<(BindingEntry, BindingDocument), NotDone> {
         let missing = || NotDone::Refused(Refusal::NotFound(format!("there is no binding {name}")));
         let entry = self.binding(name).await?.ok_or_else(missing)?;
         let document = BindingDocument::parse(&entry.spec)?;
+        Ok((entry, document))
+    }
+
+    /// One of its own: what it says does not mix with what checks say, and it takes no place of theirs.
+    async fn one_to_try(
+        &self,
+        name: &str,
+        entry: &BindingEntry,
+        document: &BindingDocument,
+    ) -> Result<Binding, NotDone> {
         let plugin = self.bound.load(Digest(entry.digest)).await?;
         let opened = self.bound.opened(&document.secrets()).await?;
-        // One of its own: what it says does not mix with what checks say, and it takes no place of theirs.
-        let binding = bind(&plugin, &document, (name, 0), &opened, None)?.binding;
-        let databases = binding.examine().await.into_iter().map(tried_database).collect();
-        let message = sample(&document, half, self.clock.now().0);
-        let mut calls = Vec::new();
-        for (asked_as, age_ms, checks_left) in [("first check", 0, 9), ("last check", LONG_AGO_MS, 0)] {
-            let pending = pending(message.clone(), self.clock.now().0, (age_ms, checks_left));
-            calls.push(tried_call(asked_as, &binding, binding.try_check(pending).await));
-        }
-        Ok(BindingTrial { databases, calls })
+        Ok(bind(&plugin, document, (name, 0), &opened, None)?.binding)
     }
+
+    /// The newest transactions of these topics that their producers ended, at most `count`, the newest first.
+    async fn ended_by_producers(
+        &self,
+        topics: &[String],
+        count: usize,
+    ) -> Result<Vec<(HalfPosition, ResourceName, Ended)>, NotDone> {
+        let topics: Vec<ResourceName> = topics.iter().map(|topic| ResourceName::parse(topic)).collect();
+        let look = move |state: &State| {
+            let id = |name| Some((state.topics().named(name).ok()?.id, name));
+            let topics: BTreeMap<TopicId, &ResourceName> = topics.iter().filter_map(id).collect();
+            let ended = state.outcomes().iter().rev().take(ENDED_LOOKED_AT);
+            let theirs = ended.filter_map(|(transaction, ended)| {
+                topics.get(&ended.topic).map(|topic| (transaction, (*topic).clone(), *ended))
+            });
+            theirs.collect::<Vec<_>>()
+        };
+        let newest = self.shard.read(look).await?;
+        let log = self.halves.log.clone();
+        // Who ended each stands in its record: read and verified, not on a thread that serves calls.
+        let by_producers = move || {
+            let is_by_producer = |ended: &Ended| {
+                stored::end(&log, ended.record).is_ok_and(|end| matches!(end.by, EndedBy::Client { .. }))
+            };
+            newest.into_iter().filter(|(_, _, ended)| is_by_producer(ended)).take(count).collect()
+        };
+        blocking(by_producers).await
+    }
+}
+
+/// Looks at a binding's databases, and asks its component so.
+async fn tried(binding: &Binding, message: Message, now_ms: u64, asks: &[SampleAsk]) -> BindingTrial {
+    let databases = binding.examine().await.into_iter().map(tried_database).collect();
+    let mut calls = Vec::new();
+    for ask in asks {
+        let asked = pending(message.clone(), now_ms, ask);
+        calls.push(tried_call(ask.asked_as, binding, binding.try_check(asked).await));
+    }
+    BindingTrial { databases, calls, ended: None }
+}
+
+/// What a trial says of a binding: nothing against it; or that nobody knows, and why.
+///
+/// # Errors
+/// What is wrong with it, and stays so.
+fn verdict(trial: &BindingTrial) -> Result<Option<String>, String> {
+    let refusals = trial
+        .databases
+        .iter()
+        .flat_map(|found| found.refusals.iter().map(|why| format!("database {}: {why}", found.name)));
+    let wrong: Vec<String> = refusals.chain(trial.calls.iter().filter_map(|call| call.wrong.clone())).collect();
+    if !wrong.is_empty() {
+        return Err(wrong.join("; "));
+    }
+    let away =
+        trial.databases.iter().find_map(|found| Some(format!("database {}: {}", found.name, found.error.as_ref()?)));
+    let unanswered = trial.calls.iter().find(|call| call.answer == NO_ANSWER);
+    Ok(away.or_else(|| unanswered.map(|call| call.reason.clone())))
 }
 
 fn tried_database(ExaminedDatabase { name, found }: ExaminedDatabase) -> TriedDatabase {
@@ -124,7 +355,7 @@ fn tried_call(asked_as: &'static str, binding: &Binding, tried: Tried) -> TriedC
         Checked::Answer(Verdict::Unknown { reason, .. }) => ("unknown", reason, None),
         Checked::NoAnswer(why) => {
             let failed = why.blames_component().then(|| why.to_string());
-            ("no answer", why.to_string(), failed)
+            (NO_ANSWER, why.to_string(), failed)
         }
     };
     TriedCall {
@@ -168,16 +399,16 @@ fn sample(document: &BindingDocument, half: SampleHalf, now_ms: u64) -> Message 
     }
 }
 
-fn pending(half: Message, now_ms: u64, (age_ms, checks_left): (u64, u32)) -> Pending {
-    let at = now_ms.saturating_sub(age_ms);
+fn pending(half: Message, now_ms: u64, ask: &SampleAsk) -> Pending {
+    let at = now_ms.saturating_sub(ask.age_ms);
     Pending {
         transaction_id: SAMPLE.to_owned(),
         half: Message { born_at_ms: at, stored_at_ms: at, ..half },
         producer: SAMPLE.to_owned(),
         opened_at_ms: at,
         asked_at_ms: now_ms,
-        check_number: if checks_left == 0 { 10 } else { 1 },
-        checks_left,
+        check_number: ask.number,
+        checks_left: ask.checks_left,
     }
 }
 

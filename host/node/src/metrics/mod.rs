@@ -1,6 +1,7 @@
 //! What a node counts since it started, and what it shows of groups and topics.
 
 mod checks;
+mod comparisons;
 mod process;
 mod view;
 mod walk;
@@ -10,6 +11,7 @@ use std::sync::atomic::AtomicU64;
 use vouch_commitlog::Durations;
 
 pub use checks::{CheckCounts, Checks, PRODUCER};
+pub use comparisons::{ComparisonCounts, Comparisons};
 pub use process::ProcessUse;
 pub use view::{GroupLag, SeriesView, TopicTransactions};
 
@@ -43,4 +45,6 @@ pub struct Metrics {
     pub check_calls: Durations,
     /// What was answered to checks.
     pub checks: Checks,
+    /// How that compares with what producers said.
+    pub comparisons: Comparisons,
 }

@@ -24,7 +24,7 @@ use crate::served::ServedLog;
 use crate::sessions::{Expiry, Sessions};
 use crate::shortages::Shortages;
 use crate::stopping::Stopping;
-use crate::transactions::{Ends, Halves};
+use crate::transactions::{EndSample, Ends, Halves};
 use crate::turns::SearchTurns;
 use crate::watch::HeldFolders;
 use crate::writable::Writable;
@@ -74,6 +74,8 @@ pub(super) struct CommonParts {
     pub(super) halves: Arc<Halves>,
     /// Ends transactions.
     pub(super) ends: Arc<Ends>,
+    /// Some of those that producers sent.
+    pub(super) sample: Arc<EndSample>,
     /// Bindings that are ready to be asked.
     pub(super) bound: Arc<BoundComponents>,
     /// Opens what bindings name.
@@ -138,6 +140,7 @@ impl NodeParts {
             halves: Arc::new(Halves { shard: shard.clone(), log, routes: routes.clone() }),
             routes,
             ends: Arc::new(Ends { shard: shard.clone(), shortages: shortages.clone(), metrics: metrics.clone() }),
+            sample: Arc::default(),
             bound: Arc::new(BoundComponents::new(shard, files.clone(), self.engine.clone(), sealed.clone())),
             sealed,
             key_exchange,

@@ -18,7 +18,9 @@ pub(super) struct NodeTasks<'a> {
 impl NodeTasks<'_> {
     /// Starts them. They run until the node stops.
     pub(super) fn start(&self) {
-        tokio::spawn(checks::run(self.asker()));
+        let asker = self.asker();
+        tokio::spawn(checks::run_comparisons(asker.clone()));
+        tokio::spawn(checks::run(asker));
         tokio::spawn(retention::run(self.retention()));
         tokio::spawn(watch::run(self.watch()));
     }
@@ -33,6 +35,7 @@ impl NodeTasks<'_> {
             bound: common.bound.clone(),
             halves: common.halves.clone(),
             ends: common.ends.clone(),
+            sample: common.sample.clone(),
             routes: common.routes.clone(),
             metrics: common.metrics.clone(),
             outages: Arc::default(),

@@ -6,13 +6,14 @@
 mod ends;
 mod halves;
 mod list;
+mod sample;
 mod undecided;
 mod view;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use vouch_broker::record::{End, Resume};
+use vouch_broker::record::{End, EndedBy, Resume};
 use vouch_broker::{NotDone, TransactionId};
 use vouch_commitlog::LogReader;
 
@@ -27,6 +28,7 @@ use crate::{EndReceipt, EndRequest, TransactionView};
 pub(crate) use ends::Ends;
 pub(crate) use halves::Halves;
 use halves::unknown;
+pub(crate) use sample::{EndSample, SampledEnd};
 use vouch_shard::Shard;
 use vouch_shard::clock::Clock;
 
@@ -46,6 +48,8 @@ pub struct Transactions {
     pub(crate) halves: Arc<Halves>,
     /// Ends them, whoever decides.
     pub(crate) ends: Arc<Ends>,
+    /// Some of those that producers sent.
+    pub(crate) sample: Arc<EndSample>,
     pub(crate) clock: Arc<Clock>,
     /// Looking through many is done by few at a time.
     pub(crate) turns: SearchTurns,
@@ -72,7 +76,12 @@ impl Transactions {
         let transaction = half_of(transaction)?;
         let topic = self.halves.named(transaction, topic.as_ref(), message_id.as_deref()).await?;
         let queue = self.routes.queue_for(&topic).await?;
-        self.ends.end(&End { transaction, outcome, queue, by, reason }).await
+        let is_producers = matches!(by, EndedBy::Client { .. });
+        let ended = self.ends.end(&End { transaction, outcome, queue, by, reason }).await?;
+        if is_producers && !ended.repeated {
+            self.sample.offer(&topic, transaction, ended.outcome);
+        }
+        Ok(ended)
     }
 
     /// One transaction, open or ended, for as long as its outcome is remembered.

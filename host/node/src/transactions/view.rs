@@ -1,6 +1,6 @@
 //! A transaction as operators see it.
 
-use vouch_broker::record::{End, Frame, Record};
+use vouch_broker::record::End;
 use vouch_broker::state::{Ended, Failure, OpenTransaction};
 use vouch_broker::{HalfPosition, Millis, RecordPosition, State, TransactionOutcome};
 use vouch_commitlog::LogReader;
@@ -156,10 +156,7 @@ fn no_answer(at: Millis, error: Option<&ErrorView>) -> AnswerView {
 
 /// Who ended a transaction and why, from the record that did.
 fn decision(log: &LogReader, ended: &Ended) -> Option<AnswerView> {
-    let record = stored::record(log, ended.record).ok()?;
-    let (frame, _) = Frame::split(&record).ok()?;
-    frame.verify().ok()?;
-    let Record::End(End { outcome, by, reason, .. }) = Record::decode(&frame).ok()? else { return None };
+    let End { outcome, by, reason, .. } = stored::end(log, ended.record).ok()?;
     let verdict = match outcome {
         TransactionOutcome::Committed => "commit",
         TransactionOutcome::RolledBack => "rollback",

@@ -20,6 +20,8 @@ pub(crate) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
     bindings::state::add_to_linker::<_, HasSelf<CallState>>(linker, |state| state)?;
     bindings::outbox::add_to_linker::<_, HasSelf<CallState>>(linker, |state| state)?;
     bindings::sql::add_to_linker::<_, HasSelf<CallState>>(linker, |state| state)?;
+    // Its types alone: those that export `checkback-batch` without `checkback` have them from here.
+    linker.instance(crate::guest_code::CHECKBACK)?;
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     wasi::tell_errors_without_backtraces(linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use wasmtime::{Config, Engine, OutOfMemory};
 
 use super::survey::survey;
-use crate::{declared::DeclaredConfig, error_text::describe, quantity::ByteSize, upload::UploadRefused};
+use crate::{declared::DeclaredConfig, quantity::ByteSize, upload::UploadRefused};
 
 /// What a compilation is made with. The engine that runs the code has to be set in the same way.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -83,13 +83,11 @@ impl Job {
         let declared = survey(wasm)?;
         let code = Engine::new(&engine_settings(self.memory_reservation))
             .and_then(|engine| engine.precompile_component(wasm))
-            .map_err(|error| {
-                if error.is::<OutOfMemory>() {
-                    self.over_memory()
-                } else {
-                    UploadRefused::Invalid { reason: describe(&error) }
-                }
-            })?;
+            .map_err(
+                |error| {
+                    if error.is::<OutOfMemory>() { self.over_memory() } else { UploadRefused::invalid(&error) }
+                },
+            )?;
         CompiledCode::new(declared.as_ref(), &code)
     }
 

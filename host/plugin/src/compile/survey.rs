@@ -72,7 +72,7 @@ fn count(wasm: &[u8]) -> Result<Counts, UploadRefused> {
 
 /// It is no component, as far as it can be read.
 fn unreadable(error: &wasmparser::Error) -> UploadRefused {
-    UploadRefused::Invalid { reason: error.to_string() }
+    UploadRefused::invalid_since(error.to_string())
 }
 
 /// Refuses what is larger than its bound, and names both.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use rusqlite::Connection;
-use vouch_plugin::{BindError, BindingSpec, Checked, EngineConfig, Grants, Pending, World};
+use vouch_plugin::{BindError, Binding, BindingSpec, Checked, EngineConfig, Grants, NoAnswer, Pending, World};
 use vouch_sql::{Dialect, fence_tables};
 
 use crate::http_checkback::{config, rolled_back, unknown};
@@ -54,16 +54,36 @@ impl Shop {
     }
 
     /// Asks about a transaction of this age, of which so many checks are left.
-    async fn ask(&self, grants: Grants, settings: &[(&str, &str)], (age_ms, checks_left): (u64, u32)) -> Checked {
+    async fn ask(&self, grants: Grants, settings: &[(&str, &str)], when: (u64, u32)) -> Checked {
+        self.bind(grants, settings).await.check(asked(when)).await
+    }
+
+    async fn bind(&self, grants: Grants, settings: &[(&str, &str)]) -> Binding {
         let bind = |spec: &mut BindingSpec| {
             spec.grants = grants;
             config(spec, &[("database", "shop")]);
             config(spec, settings);
         };
-        let binding = self.house.bind(component(), bind).await;
-        let asked = pending();
-        binding.check(Pending { asked_at_ms: asked.opened_at_ms + age_ms, checks_left, ..asked }).await
+        self.house.bind(component(), bind).await
     }
+
+    /// Asks about transactions with these message ids in one call.
+    async fn ask_many(&self, settings: &[(&str, &str)], many: &[(&str, (u64, u32))]) -> Result<Vec<Checked>, NoAnswer> {
+        let one = |(id, when): &(&str, (u64, u32))| {
+            let mut one = asked(*when);
+            one.transaction_id = format!("0-{id}");
+            one.half.id = (*id).to_owned();
+            one
+        };
+        let asked: Vec<Pending> = many.iter().map(one).collect();
+        let binding = self.bind(self.grants(r#", "fence": "vouch_fence", "write": true"#), settings).await;
+        binding.admit().await.check_many_prepared(move || asked).await
+    }
+}
+
+fn asked((age_ms, checks_left): (u64, u32)) -> Pending {
+    let asked = pending();
+    Pending { asked_at_ms: asked.opened_at_ms + age_ms, checks_left, ..asked }
 }
 
 fn grants(file: &Path, more: &str) -> Grants {
@@ -78,8 +98,25 @@ const OLD: (u64, u32) = (60_000, 3);
 #[tokio::test]
 async fn its_upload_verdict_says_what_it_is_and_wants() {
     let verdict = House::new().engine.inspect(component()).await.unwrap();
-    assert_eq!(verdict.worlds, [World::Checkback]);
+    assert_eq!(verdict.worlds, [World::Checkback, World::CheckbackBatch]);
     assert_eq!(verdict.imports_wanted, ["vouch:plugin/sql@0.1.0"]);
+}
+
+/// As it was built when its WIT version was published: it runs for ever.
+#[tokio::test]
+async fn a_component_of_a_published_version_of_the_contract_runs_as_it_did() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sql-checkback-wit-0.1.0.wasm");
+    let published = Bytes::from(std::fs::read(path).unwrap());
+    let shop = Shop::open();
+    let verdict = shop.house.engine.inspect(published.clone()).await.unwrap();
+    assert_eq!(verdict.worlds, [World::Checkback]);
+    let bind = |spec: &mut BindingSpec| {
+        spec.grants = shop.grants(FENCE);
+        config(spec, &[("database", "shop")]);
+    };
+    let binding = shop.house.bind(published, bind).await;
+    assert!(unknown(binding.check(asked(YOUNG)).await).contains("no row in the fence"));
+    assert!(rolled_back(binding.check(asked(OLD)).await).contains("fence is closed"));
 }
 
 #[tokio::test]
@@ -159,6 +196,47 @@ async fn an_open_transaction_that_holds_the_row_is_no_answer() {
     assert!(held.contains("holds the row"), "{held}");
     service.execute_batch("commit").unwrap();
     assert_eq!(shop.ask(shop.grants(FENCE), &[], OLD).await, COMMIT);
+}
+
+#[tokio::test]
+async fn each_of_a_batch_is_decided_by_its_own_row_and_closed_in_a_database_transaction_of_its_own() {
+    let shop = Shop::open();
+    shop.run("insert into orders values ('A 17', 'WAITING')").unwrap();
+    for (id, outcome) in [("paid", "committed"), ("gone", "rolled_back")] {
+        shop.run(&format!("insert into vouch_fence (fence_key, outcome) values ('{id}', '{outcome}')")).unwrap();
+    }
+    let all = [("young", YOUNG), ("paid", OLD), ("old", OLD), ("gone", YOUNG), ("last", (1, 0))];
+    let answers = shop.ask_many(&[], &all).await.unwrap();
+    let [young, paid, old, gone, last] = <[Checked; 5]>::try_from(answers).unwrap();
+    assert!(unknown(young).contains("no row in the fence"));
+    assert_eq!(paid, COMMIT);
+    for closed in [old, gone, last] {
+        assert!(rolled_back(closed).contains("fence is closed"));
+    }
+    let closed = Connection::open(&shop.file).unwrap();
+    let closed =
+        closed.query_row("select count(*) from vouch_fence where outcome = 'rolled_back'", [], |row| row.get(0));
+    assert_eq!(closed, Ok(3), "and the young one is open still");
+    // What cannot be closed leaves those alone that could be.
+    let wrong = [("on-rollback", "update no_such_table set x = 1")];
+    let answers = shop.ask_many(&wrong, &[("other", OLD), ("paid", OLD), ("gone", OLD)]).await.unwrap();
+    assert_eq!(answers[..2], [Checked::NoAnswer(NoAnswer::LeftOut), COMMIT]);
+    let all_left_out = shop.ask_many(&wrong, &[("other", OLD), ("another", OLD)]).await.unwrap_err();
+    assert!(all_left_out.to_string().contains("no_such_table"), "{all_left_out}");
+}
+
+#[tokio::test]
+async fn a_batch_in_which_a_row_is_held_answers_about_the_others() {
+    let shop = Shop::open();
+    shop.run("insert into vouch_fence (fence_key, outcome) values ('paid', 'committed')").unwrap();
+    let service = Connection::open(&shop.file).unwrap();
+    service
+        .execute_batch("begin immediate; insert into vouch_fence (fence_key, outcome) values ('held', 'committed')")
+        .unwrap();
+    let both = [("held", OLD), ("paid", OLD)];
+    assert_eq!(shop.ask_many(&[], &both).await.unwrap(), [Checked::NoAnswer(NoAnswer::LeftOut), COMMIT]);
+    service.execute_batch("commit").unwrap();
+    assert_eq!(shop.ask_many(&[], &both).await.unwrap(), [COMMIT, COMMIT]);
 }
 
 #[tokio::test]

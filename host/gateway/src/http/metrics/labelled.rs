@@ -4,7 +4,9 @@
 //! `other`.
 
 use prometheus_client::registry::{Registry, Unit};
-use vouch_node::{CheckCounts, GroupLag, Node, OTHER, ProcessUse, Series, SeriesView, TopicTransactions};
+use vouch_node::{
+    CheckCounts, ComparisonCounts, GroupLag, Node, OTHER, ProcessUse, Series, SeriesView, TopicTransactions,
+};
 
 use super::super::App;
 use super::family::{Family, Labels, Samples};
@@ -88,6 +90,20 @@ pub(super) fn checks(registry: &mut Registry, counts: &Series<String, CheckCount
     });
     let help = "Checks by the binding whose component was asked (empty: a producer was) and by what was answered";
     register(registry, "checks", help, None, Samples::Counters(samples.collect()));
+}
+
+/// Comparisons of what components say with what producers said.
+pub(super) fn comparisons(registry: &mut Registry, counts: &Series<String, ComparisonCounts>) {
+    let rest = counts.rest().map(|counts| (OTHER, counts));
+    let all = counts.named().map(|(binding, counts)| (binding.as_str(), counts)).chain(rest);
+    let samples = all.flat_map(|(binding, counts)| {
+        [("agreed", counts.agreed), ("contradicted", counts.contradicted)].map(|(result, count)| {
+            let labels: Labels = vec![("binding", binding.to_owned()), ("result", result.to_owned())];
+            (labels, count as f64)
+        })
+    });
+    let help = "Transactions ended by producers about which a component was asked all the same, by whether it said what they said";
+    register(registry, "comparisons", help, None, Samples::Counters(samples.collect()));
 }
 
 /// Calls by method and code.

@@ -84,6 +84,7 @@ fn registry(app: &App, (numbers, view): (&Numbers, &SeriesView), backup_age_seco
     measure(&mut registry, node, numbers);
     labelled::groups_and_topics(&mut registry, view);
     labelled::checks(&mut registry, &node.metrics.checks.counts());
+    labelled::comparisons(&mut registry, &node.metrics.comparisons.counts());
     labelled::calls(&mut registry, app);
     labelled::durations(&mut registry, node);
     labelled::backup(&mut registry, backup_age_seconds);
