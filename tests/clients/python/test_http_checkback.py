@@ -29,7 +29,9 @@ def bind(broker, topic, orders, config=None, **more):
         "url": orders.origin + "/orders/{key}", "field": "/status",
         "commit": "paid,shipped", "rollback": "cancelled", **(config or {}),
     }
-    binding = {"plugin": f"{PLUGIN}:test", "topics": [topic], "grants": {"http": [orders.origin]}, "config": settings}
+    # Not tried before it stands: the services here tell by whom they were asked, and some are away.
+    binding = {"plugin": f"{PLUGIN}:test", "topics": [topic], "grants": {"http": [orders.origin]}, "config": settings,
+               "unchecked": True}
     return broker.set_binding(topic, **{**binding, **more})
 
 
