@@ -72,10 +72,12 @@ impl Shop {
         self.put(name, topic, more, config).await.unwrap();
     }
 
+    /// With a deadline that no machine misses: the clock stands still, and what gave no answer is not asked again.
     async fn put(&self, name: &str, topic: &str, more: &str, config: &str) -> Result<PutBinding, NotDone> {
         let url = format!("sqlite:{}", self.file.display());
         let spec = format!(
-            r#"{{"plugin": "check:1", "topics": ["{topic}"], "grants": {{"sql": {{"shop": {{"url": "{url}"{more}}}}}}}, "config": {config}}}"#
+            r#"{{"plugin": "check:1", "topics": ["{topic}"], "limits": {{"deadline": "20s"}},
+                "grants": {{"sql": {{"shop": {{"url": "{url}"{more}}}}}}}, "config": {config}}}"#
         );
         self.node.components.put_binding(name, &spec, Expect::Anything).await
     }
@@ -275,6 +277,7 @@ async fn a_component_that_contradicts_producers_is_told_of_and_closes_no_fence_u
     shop.days.0.store(1, Ordering::SeqCst);
     let held = until(&shop.node, open, |view| view.last_error.is_some()).await;
     assert_eq!((held.state, shop.keys().len()), (TransactionState::Open, 0), "{held:?}");
+    assert!(held.last_error.as_ref().unwrap().text.contains("holds the row"), "{held:?}");
     // From now on it does; the next that ends is looked at without anybody's asking for it.
     shop.noted("mended", 0);
     let mended = prepare(&shop.node, "t", half("mended", "x")).await;
