@@ -53,7 +53,19 @@ fn ask_batch<'a>(
         if batch.is_empty() {
             return;
         }
-        let Some((answered, asked)) = call(asker, answerer, admission, &batch).await else { return };
+        let admission = match admission {
+            Some(admission) => admission,
+            None => {
+                let Some(admission) = place(asker, answerer).await else { return };
+                admission
+            }
+        };
+        // While this waited they may have ended, or their binding is another one: a place that is free at last is not for these.
+        batch.retain(Asked::is_awaited);
+        if batch.is_empty() {
+            return;
+        }
+        let (answered, asked) = call(asker, answerer, admission, &batch).await;
         let rest = batch.split_off(asked);
         let failed = match answered {
             Ok(all) => {
@@ -95,7 +107,11 @@ async fn is_one_answered(asker: &Asker, answerer: &Answerer, batch: &mut Vec<Ask
     for _ in 0..PROBES.min(batch.len()) {
         // Another one each time: the first may be the very one that fails.
         let alone = [batch.swap_remove(answerer.batches.turn() % batch.len())];
-        let Some((answered, _)) = call(asker, answerer, None, &alone).await else { return false };
+        let Some(admission) = place(asker, answerer).await else { return false };
+        if !alone[0].is_awaited() {
+            continue;
+        }
+        let (answered, _) = call(asker, answerer, admission, &alone).await;
         let checked = answered.map_or_else(Checked::NoAnswer, |mut all| all.remove(0));
         let is_answered = matches!(checked, Checked::Answer(_));
         alone.into_iter().for_each(|each| each.tell(checked.clone()));
@@ -111,21 +127,21 @@ fn is_fault_of_one(why: &NoAnswer) -> bool {
     why.blames_component() && !matches!(why, NoAnswer::TimeUsedUp { .. })
 }
 
-/// One call about as many of these as fit into it, from the first on; how many that were, and what came of each. `None`: the node
-/// stops.
+/// Another place of the binding; `None`: the node stops.
+async fn place(asker: &Asker, answerer: &Answerer) -> Option<Admission> {
+    tokio::select! {
+        admission = answerer.binding.admit() => Some(admission),
+        () = asker.stopping.cancelled() => None,
+    }
+}
+
+/// One call about as many of these as fit into it, from the first on; how many that were, and what came of each.
 async fn call(
     asker: &Asker,
     answerer: &Answerer,
-    admission: Option<Admission>,
+    admission: Admission,
     batch: &[Asked],
-) -> Option<(Result<Vec<Checked>, NoAnswer>, usize)> {
-    let admission = match admission {
-        Some(admission) => admission,
-        None => tokio::select! {
-            admission = answerer.binding.admit() => admission,
-            () = asker.stopping.cancelled() => return None,
-        },
-    };
+) -> (Result<Vec<Checked>, NoAnswer>, usize) {
     let of = |each: &Asked| (CheckQuestion::from(&each.waiting.due), each.half.clone());
     let questions: Vec<_> = batch.iter().map(of).collect();
     let (asking, fitted) = (answerer.clone(), Arc::new(AtomicUsize::new(0)));
@@ -140,7 +156,7 @@ async fn call(
     asker.metrics.check_calls.observe(began.elapsed());
     // None was prepared where the host failed before that.
     let asked = fitted.load(Ordering::Relaxed);
-    Some((answered, if asked == 0 { batch.len() } else { asked }))
+    (answered, if asked == 0 { batch.len() } else { asked })
 }
 
 /// The first of these that fit into one call: at least one.
@@ -157,6 +173,11 @@ fn fitting(pending: impl Iterator<Item = Pending>) -> Vec<Pending> {
 }
 
 impl Asked {
+    /// Whether anybody still wants to know.
+    fn is_awaited(&self) -> bool {
+        !self.waiting.due.ask.is_over()
+    }
+
     fn tell(self, checked: Checked) {
         let Self { waiting, half } = self;
         waiting.tell(BatchAnswer::Checked { checked, producer: half.producer });
