@@ -414,22 +414,18 @@ async fn what_is_left_of_a_batch_is_not_asked_of_a_binding_that_was_deleted_mean
     for transaction in &asked {
         until(&node, *transaction, |view| view.state == TransactionState::WaitingForChecker).await;
     }
-    let limits = serde_json::json!({"concurrency": 1, "deadline": "3s"});
+    let limits = serde_json::json!({"concurrency": 1, "deadline": "1s"});
     let spec = serde_json::json!({"plugin": "batch:1.0", "topics": ["a"], "limits": limits, "unchecked": true});
     node.components.put_binding("a", &spec.to_string(), Expect::Absent).await.unwrap();
     let calls = || node.metrics.check_calls.counts().buckets.iter().sum::<u64>();
-    let until_called = async |times| {
-        while calls() < times {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    };
-    until_called(1).await;
+    while calls() == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
     node.components.delete_binding("a").await.unwrap();
     let before = calls();
-    until_called(before + 1).await;
-    // Whoever is asked alone now is answered at once.
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    assert_eq!(calls(), before + 1, "the call that ran ended, and no other was made");
+    // In this time the one that may run ends, and so would two more.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert!(calls() <= before + 1, "{before} calls before it was deleted, {} now", calls());
     bind(&node, "commits", "a", "1.0").await;
     for transaction in asked {
         until(&node, transaction, |view| view.state == TransactionState::Committed).await;
