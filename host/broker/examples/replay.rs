@@ -30,7 +30,7 @@ fn beginning() -> Vec<u8> {
     TopicPut { name: ResourceName::plain("orders"), config, expected_revision: None }.encode(&mut records);
     let config = GroupConfig::default();
     GroupPut { name: ResourceName::plain("workers"), config, expected_revision: None }.encode(&mut records);
-    Join { group: GROUP, topic: TOPIC }.encode(&mut records);
+    Join { group: GROUP, topic: TOPIC, at_end: false }.encode(&mut records);
     records
 }
 

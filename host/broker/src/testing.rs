@@ -93,7 +93,12 @@ impl RecordLog {
     /// Appends a record and applies it.
     pub fn apply(&mut self, record: Record) -> Outcome {
         let at = RecordAt { position: self.position, time: self.now };
-        self.position = self.position.plus(100);
+        // Messages that a component staged lie within the record, each at a position of its own.
+        let staged = match &record {
+            Record::Settled(settled) => settled.messages(at.position).map(|(_, head)| u64::from(head.record_len)).sum(),
+            _ => 0,
+        };
+        self.position = self.position.plus(100 + staged);
         self.effects.clear();
         let outcome = self.state.apply(at, &record, &mut self.effects);
         self.records.push((at, record));
@@ -102,7 +107,7 @@ impl RecordLog {
 
     /// Position of the last record.
     pub fn last_position(&self) -> RecordPosition {
-        RecordPosition(self.position.0 - 100)
+        self.records.last().map_or(self.position, |(at, _)| at.position)
     }
 
     /// Where a record that was carried to this position lay at first.
@@ -155,7 +160,7 @@ impl RecordLog {
     /// A group with these settings that receives from this topic.
     pub fn member(&mut self, name: &str, topic: TopicId, config: GroupConfig) -> GroupId {
         let group = self.group(name, config);
-        self.apply(Record::Join(Join { group, topic })).unwrap();
+        self.apply(Record::Join(Join { group, topic, at_end: false })).unwrap();
         group
     }
 

@@ -69,7 +69,7 @@ not add up.")]
     /// Components: push, list, show, tag, logs, delete.
     #[command(subcommand)]
     Plugin(PluginCommand),
-    /// Which component settles which topic: set, list, show, test, delete.
+    /// Which component settles which topic or consumes for which group: set, list, show, test, pause, resume, state, delete.
     #[command(subcommand)]
     Binding(Box<BindingCommand>),
     /// Values that bindings name and nobody is shown: set, list, delete, rotate-key.

@@ -1,4 +1,4 @@
-//! `vouch binding`: which component answers for which topic, and what it may do.
+//! `vouch binding`: which component answers for which topic, which one consumes for which group, and what it may do.
 //!
 //! A binding is replaced as a whole, so that what it is never depends on what it was. The node checks the document
 //! against the component (does it export what is needed, is every origin granted that its config names) and refuses or
@@ -7,14 +7,20 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::{Args, Subcommand, ValueEnum};
-use serde_json::{Map, Value, json};
+use clap::Subcommand;
+use serde_json::{Value, json};
 
 use crate::failure::WrongUsage;
 use crate::http::{HttpArgs, segment};
 use crate::output::{self, TextTable, cell};
 use crate::resource::{self, PageArgs};
-use crate::text::{self, set_some};
+use crate::text;
+
+mod kept;
+mod settings;
+
+use kept::KeptCommand;
+use settings::BindingSettings;
 
 /// What can be done with bindings.
 #[derive(Debug, Subcommand)]
@@ -26,6 +32,8 @@ Examples:
       --allow-http http://127.0.0.1:9000 \\
       --config url=http://127.0.0.1:9000/orders/{key} --config field=/status \\
       --config commit=paid --config rollback=cancelled
+  vouch binding set stock --plugin stock:1.0 --group stock --subscribe orders --subscribe payments=received \\
+      --state --publish reservations
   vouch binding set orders --file binding.json")]
     Set {
         name: String,
@@ -34,7 +42,7 @@ Examples:
         #[command(flatten)]
         http: HttpArgs,
     },
-    /// List the bindings.
+    /// List the bindings, those that consume with how many messages wait and are under way.
     #[command(after_help = "Example:\n  vouch binding list")]
     List {
         #[command(flatten)]
@@ -42,7 +50,7 @@ Examples:
         #[command(flatten)]
         http: HttpArgs,
     },
-    /// Show one binding: component, grants, limits, config.
+    /// Show one binding: component, groups, grants, limits, config, and how it fares.
     #[command(after_help = "Example:\n  vouch binding show orders")]
     Show {
         name: String,
@@ -54,19 +62,48 @@ Examples:
 Examples:
   vouch binding test orders
   vouch binding test orders --half half.json
+  vouch binding test stock --message message.json
   vouch binding test orders --ended 50")]
     Test {
         name: String,
         /// JSON file with the half message to ask about: id, topic, tag, keys, properties, body; what is left out is made up.
         #[arg(long, value_name = "FILE")]
         half: Option<PathBuf>,
+        /// The same for one that consumes: JSON file with the message that is delivered.
+        #[arg(long, value_name = "FILE", conflicts_with = "half")]
+        message: Option<PathBuf>,
         /// Ask about the last N transactions that producers ended themselves instead, and list where the component says the opposite.
-        #[arg(long, value_name = "N", conflicts_with = "half", value_parser = clap::value_parser!(u32).range(1..=1000))]
+        #[arg(long, value_name = "N", conflicts_with_all = ["half", "message"], value_parser = clap::value_parser!(u32).range(1..=1000))]
         ended: Option<u32>,
         #[command(flatten)]
         http: HttpArgs,
     },
-    /// Delete a binding: its open transactions wait for a producer, or for another binding.
+    /// Let a binding pause: its component is asked nothing until it is resumed, and what waits for it waits.
+    #[command(after_help = "Example:\n  vouch binding pause stock")]
+    Pause {
+        name: String,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+    /// Let a binding go on that was paused.
+    #[command(after_help = "Example:\n  vouch binding resume stock")]
+    Resume {
+        name: String,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
+    /// Look at what a binding keeps, or delete it: list, get, delete.
+    #[command(after_help = "\
+Examples:
+  vouch binding state stock list --prefix paid:
+  vouch binding state stock get paid:1001
+  vouch binding state stock delete paid:1001")]
+    State {
+        name: String,
+        #[command(subcommand)]
+        command: KeptCommand,
+    },
+    /// Delete a binding: its open transactions and messages wait for producers and consumers, or for another binding.
     #[command(after_help = "Example:\n  vouch binding delete orders")]
     Delete {
         name: String,
@@ -83,115 +120,11 @@ impl BindingCommand {
             | Self::List { http, .. }
             | Self::Show { http, .. }
             | Self::Test { http, .. }
+            | Self::Pause { http, .. }
+            | Self::Resume { http, .. }
             | Self::Delete { http, .. } => http.json,
+            Self::State { command, .. } => command.json(),
         }
-    }
-}
-
-/// Who is asked where the component gives no answer. The node's default is nobody.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Fallback {
-    /// Without an answer of the component, wait.
-    None,
-    /// Without an answer of the component, ask a live producer of the topic.
-    Producer,
-}
-
-/// A binding in flags. What is not named is not sent, and has the node's default.
-#[derive(Debug, Default, Args)]
-pub(crate) struct BindingSettings {
-    /// The whole binding as a JSON file, as the HTTP API takes it. Excludes the other settings.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["plugin", "topics", "allow_http", "allow_private_http", "config", "config_secret", "no_body", "fallback", "memory", "deadline", "concurrency", "unchecked"])]
-    file: Option<PathBuf>,
-    /// The component: NAME:TAG or NAME@sha256:HEX.
-    #[arg(long, value_name = "REFERENCE", required_unless_present = "file")]
-    plugin: Option<String>,
-    /// Topic whose transactions it settles; may be repeated.
-    #[arg(long = "topic", value_name = "TOPIC", required_unless_present = "file")]
-    topics: Vec<String>,
-    /// Origin that it may call over HTTP, for example http://127.0.0.1:9000; may be repeated.
-    #[arg(long, value_name = "ORIGIN")]
-    allow_http: Vec<String>,
-    /// The same for a name that resolves to a private address.
-    #[arg(long, value_name = "ORIGIN")]
-    allow_private_http: Vec<String>,
-    /// A value of the component's config; may be repeated.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = text::pair)]
-    config: Vec<(String, String)>,
-    /// A value of the component's config that is a secret, by its name (vouch secret set); may be repeated.
-    #[arg(long, value_name = "NAME=SECRET", value_parser = text::pair)]
-    config_secret: Vec<(String, String)>,
-    /// Do not hand the message body to the component.
-    #[arg(long)]
-    no_body: bool,
-    /// Who is asked when the component gives no answer.
-    #[arg(long, value_enum)]
-    fallback: Option<Fallback>,
-    /// Memory of one instance, for example 64MiB.
-    #[arg(long, value_name = "SIZE", value_parser = text::size)]
-    memory: Option<String>,
-    /// Time for one call, for example 1s.
-    #[arg(long, value_name = "TIME", value_parser = text::duration)]
-    deadline: Option<String>,
-    /// Calls at the same time.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    concurrency: Option<u32>,
-    /// Set it without trying it: its component is not asked before it stands.
-    #[arg(long)]
-    unchecked: bool,
-}
-
-impl BindingSettings {
-    /// The document that the API takes: of the file as it is, or of the flags.
-    ///
-    /// # Errors
-    /// The file cannot be read. [`WrongUsage`]: it is no JSON; what in it is wrong the node tells.
-    fn document(&self) -> anyhow::Result<Value> {
-        if let Some(file) = &self.file {
-            let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-            return text::json(&text).map_err(|why| WrongUsage::error(format!("{} {why}", file.display())));
-        }
-        if let Some((twice, _)) =
-            self.config.iter().find(|(name, _)| self.config_secret.iter().any(|(other, _)| other == name))
-        {
-            return Err(WrongUsage::error(format!(
-                "`{twice}` is set by --config and by --config-secret: leave out one of them"
-            )));
-        }
-        let mut document = Map::new();
-        set_some(&mut document, "plugin", self.plugin.clone());
-        set_some(&mut document, "topics", (!self.topics.is_empty()).then(|| self.topics.clone()));
-        set_some(&mut document, "grants", self.grants());
-        set_some(&mut document, "config", self.config_object());
-        set_some(&mut document, "body", self.no_body.then_some(false));
-        set_some(&mut document, "fallback", resource::value_name(self.fallback));
-        set_some(&mut document, "limits", self.limits());
-        set_some(&mut document, "unchecked", self.unchecked.then_some(true));
-        Ok(Value::Object(document))
-    }
-
-    /// What the component may do beyond its own memory: origins that it may call. None, if no flag says so.
-    fn grants(&self) -> Option<Value> {
-        let private = self.allow_private_http.iter().map(|origin| json!({"origin": origin, "private": true}));
-        let http: Vec<Value> = self.allow_http.iter().map(|origin| json!(origin)).chain(private).collect();
-        (!http.is_empty()).then(|| json!({"http": http}))
-    }
-
-    /// The component's config; values are text, as components read them.
-    fn config_object(&self) -> Option<Value> {
-        let texts = self.config.iter().map(|(name, value)| (name.clone(), json!(value)));
-        let secrets = self.config_secret.iter().map(|(name, secret)| (name.clone(), json!({ "secret": secret })));
-        let members: Map<String, Value> = texts.chain(secrets).collect();
-        (!members.is_empty()).then_some(Value::Object(members))
-    }
-
-    /// What one call may use, where a flag says so.
-    fn limits(&self) -> Option<Value> {
-        let mut limits = Map::new();
-        set_some(&mut limits, "memory", self.memory.clone());
-        set_some(&mut limits, "deadline", self.deadline.clone());
-        set_some(&mut limits, "concurrency", self.concurrency);
-        (!limits.is_empty()).then_some(Value::Object(limits))
     }
 }
 
@@ -201,13 +134,18 @@ pub(crate) fn run(command: BindingCommand) -> anyhow::Result<()> {
         BindingCommand::Set { name, settings, http } => set(&name, &settings, &http),
         BindingCommand::List { page, http } => list(&page, &http),
         BindingCommand::Show { name, http } => resource::show(&http, &path(&name)),
-        BindingCommand::Test { name, half, ended, http } => {
-            let asked = match ended {
-                Some(count) => json!({ "ended": count }),
-                None => json!({ "half": half.as_deref().map_or_else(|| Ok(json!({})), read_half)? }),
+        BindingCommand::Test { name, half, message, ended, http } => {
+            let asked = match (ended, half, message) {
+                (Some(count), ..) => json!({ "ended": count }),
+                (None, Some(half), _) => json!({ "half": read_sample(&half)? }),
+                (None, None, Some(message)) => json!({ "message": read_sample(&message)? }),
+                (None, None, None) => json!({}),
             };
             test(&name, &asked, &http)
         }
+        BindingCommand::Pause { name, http } => turn(&name, "pause", "pauses", &http),
+        BindingCommand::Resume { name, http } => turn(&name, "resume", "goes on", &http),
+        BindingCommand::State { name, command } => kept::run(&name, command),
         BindingCommand::Delete { name, http } => resource::delete(&http, "binding", &path(&name), &name),
     }
 }
@@ -226,7 +164,31 @@ fn set(name: &str, settings: &BindingSettings, http: &HttpArgs) -> anyhow::Resul
     }
     resource::warnings(http, &answer.body)?;
     let verb = if answer.created { "created" } else { "replaced" };
-    Ok(output::line(format_args!("binding {name} {verb}: {} answers", component(&answer.body)))?)
+    output::line(format_args!("binding {name} {verb}: {} {}", component(&answer.body), does(&answer.body)))?;
+    if let Some(waiting) = answer.body["waiting"].as_u64() {
+        output::line(format_args!("{waiting} messages wait for its groups"))?;
+    }
+    if answer.body["paused"] == true {
+        output::note(format_args!("warning: it pauses; let it go on with: vouch binding resume {name}"))?;
+    }
+    Ok(())
+}
+
+/// What a binding lets its component do.
+fn does(binding: &Value) -> String {
+    let has = |member: &str| binding[member].as_array().is_some_and(|all| !all.is_empty());
+    let consumes = || format!("consumes for {}", cell(binding, "groups"));
+    match (has("topics"), has("groups")) {
+        (true, true) => format!("answers, and {}", consumes()),
+        (false, true) => consumes(),
+        (_, false) => "answers".to_owned(),
+    }
+}
+
+/// Lets a binding pause or go on.
+fn turn(name: &str, verb: &str, done: &str, http: &HttpArgs) -> anyhow::Result<()> {
+    let answer = http.client()?.post(&format!("{}/{verb}", path(name)), &json!({}))?;
+    resource::report(http, &answer.body, format!("binding {name} {done}"))
 }
 
 /// The component as the binding stored it: the digest, because a moved tag changes nothing (ruling 7).
@@ -238,8 +200,8 @@ fn component(binding: &Value) -> String {
     }
 }
 
-/// The half message that a file describes.
-fn read_half(file: &Path) -> anyhow::Result<Value> {
+/// The message that a file describes, half or whole.
+fn read_sample(file: &Path) -> anyhow::Result<Value> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     text::json(&text).map_err(|why| WrongUsage::error(format!("{} {why}", file.display())))
 }
@@ -327,12 +289,47 @@ fn list(page: &PageArgs, http: &HttpArgs) -> anyhow::Result<()> {
     if http.json {
         return Ok(output::json(&answer.body)?);
     }
-    let mut table = TextTable::new(&["NAME", "COMPONENT", "TOPICS", "FALLBACK"]);
+    let headings = ["NAME", "COMPONENT", "TOPICS", "FALLBACK", "GROUPS", "RECEIVES", ">LAG", ">IN FLIGHT", "PAUSED"];
+    let mut table = TextTable::new(&headings);
     for binding in resource::items(&answer.body) {
-        table.row([cell(binding, "name"), component(binding), cell(binding, "topics"), cell(binding, "fallback")]);
+        let [name, topics, fallback, groups, lag] =
+            ["name", "topics", "fallback", "groups", "waiting"].map(|member| cell(binding, member));
+        let in_flight = cell(&binding["standing"]["consumer"], "in_flight");
+        table.row([
+            name,
+            component(binding),
+            topics,
+            fallback,
+            groups,
+            received(binding),
+            lag,
+            in_flight,
+            pause(binding),
+        ]);
     }
     table.print()?;
     page.more(&answer.body)
+}
+
+/// The topics that a binding consumes, each with its filter where it has one, as flags write them.
+fn received(binding: &Value) -> String {
+    let subscriptions = binding["subscriptions"].as_object().into_iter().flatten();
+    let written: Vec<String> = subscriptions
+        .map(|(topic, filter)| match filter.as_str() {
+            Some("*") | None => topic.clone(),
+            Some(filter) => format!("{topic}={filter}"),
+        })
+        .collect();
+    if written.is_empty() { "-".to_owned() } else { written.join(",") }
+}
+
+/// Who lets a binding pause, if anybody does: its operator, or itself since then.
+fn pause(binding: &Value) -> String {
+    match binding["standing"]["consumer"]["paused_since"].as_str() {
+        _ if binding["paused"] == true => "by operator".to_owned(),
+        Some(since) => format!("itself since {since}"),
+        None => "-".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -340,31 +337,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flags_become_the_document_that_the_api_takes() {
-        let settings = BindingSettings {
-            plugin: Some("check:1.0".to_owned()),
-            topics: vec!["orders".to_owned()],
-            allow_http: vec!["http://127.0.0.1:9000".to_owned()],
-            allow_private_http: vec!["http://orders.internal".to_owned()],
-            config: vec![("field".to_owned(), "/status".to_owned())],
-            config_secret: vec![("authorization".to_owned(), "orders-api".to_owned())],
-            no_body: true,
-            deadline: Some("1s".to_owned()),
-            ..BindingSettings::default()
-        };
-        let expected = json!({
-            "plugin": "check:1.0", "topics": ["orders"], "body": false, "limits": {"deadline": "1s"},
-            "grants": {"http": ["http://127.0.0.1:9000", {"origin": "http://orders.internal", "private": true}]},
-            "config": {"field": "/status", "authorization": {"secret": "orders-api"}}
-        });
-        assert_eq!(settings.document().unwrap(), expected);
+    fn what_a_binding_does_is_told_in_words() {
+        let both = json!({"topics": ["orders"], "groups": ["a", "b"]});
+        assert_eq!(does(&both), "answers, and consumes for a,b");
+        assert_eq!(does(&json!({"topics": [], "groups": ["a"]})), "consumes for a");
+        assert_eq!(does(&json!({"topics": ["orders"], "groups": []})), "answers");
     }
 
     #[test]
-    fn a_file_that_is_not_json_is_wrong_usage() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "plugin: yaml").unwrap();
-        let settings = BindingSettings { file: Some(file.path().to_owned()), ..BindingSettings::default() };
-        assert!(settings.document().unwrap_err().is::<WrongUsage>());
+    fn a_row_tells_what_is_received_and_who_lets_it_pause() {
+        let consumer = json!({"paused_since": "2026-01-31T10:00:00.000Z"});
+        let binding = json!({
+            "subscriptions": {"goods": "*", "orders": "paid||open"}, "paused": false, "standing": {"consumer": consumer}
+        });
+        assert_eq!(received(&binding), "goods,orders=paid||open");
+        assert_eq!(pause(&binding), "itself since 2026-01-31T10:00:00.000Z");
+        assert_eq!(pause(&json!({"paused": true, "standing": {"consumer": consumer}})), "by operator");
+        let checks = json!({"subscriptions": {}, "paused": false});
+        assert_eq!((received(&checks), pause(&checks)), ("-".to_owned(), "-".to_owned()));
     }
 }

@@ -33,10 +33,19 @@ pub(crate) struct ProblemAnswer {
 }
 
 /// What the node says of its HTTP API, and what the same is on the command line.
-const IN_FLAGS: [(&str, &str); 12] = [
+const IN_FLAGS: [(&str, &str); 18] = [
     ("null takes the limit away", "none takes the limit away"),
     ("force=true", "--force"),
     ("list that origin in grants.http", "allow that origin with --allow-http (in a file: grants.http)"),
+    ("`all=true`", "--all"),
+    ("list in \"topics\" whose", "name with --topic whose"),
+    ("or in \"groups\" for whom", "or with --group for whom"),
+    (
+        "add \"subscriptions\": {\"TOPIC\": \"*\"}, or a filter in the place of the asterisk",
+        "add --subscribe TOPIC or TOPIC=FILTER",
+    ),
+    ("list one in \"groups\"", "name one with --group"),
+    ("set it all the same with \"unchecked\": true", "set it all the same with --unchecked"),
     ("`after`", "--after"),
     ("`limit`", "--limit"),
     ("`since`", "--since"),

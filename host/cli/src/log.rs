@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use vouch_broker::ShardId;
-use vouch_broker::record::{Frame, Record, decode_stored};
+use vouch_broker::record::{Frame, Record, Settled, decode_stored};
 use vouch_commitlog::{DumpError, Entry, EntryKind, LogFolder, LogPosition, Verification};
 use vouch_storage::{Known, ShardFolder, StoredCopies, newest_bound, verify_snapshots};
 
@@ -313,6 +313,10 @@ fn record(frame: &Frame<'_>, bytes: &bytes::Bytes, bodies: bool) -> String {
             put.spec = without_secrets(&put.spec);
             format!("{put:?}")
         }
+        // First what was decided, which a long list of what was staged would push out of the line.
+        Ok(Record::Settled(Settled { outbox, head, binding, created, kept })) => format!(
+            "Settled {{ binding: {binding:?}, created: {created}, head: {head:?}, kept: {kept:?}, outbox: {outbox:?} }}"
+        ),
         Ok(record) => format!("{record:?}"),
     };
     match text.char_indices().nth(TEXT_MAX) {

@@ -11,7 +11,7 @@ use crate::http::{HttpArgs, query};
 use crate::output;
 
 /// Which part of a list is shown.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct PageArgs {
     /// How many are shown at most, 1 to 1000; 100 if it is not said.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]

@@ -133,6 +133,15 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// A topic with a filter, `topic=filter`; one without is received as a whole.
+pub(crate) fn subscription(text: &str) -> Result<(String, String), String> {
+    let (topic, filter) = text.split_once('=').unwrap_or((text, "*"));
+    if topic.is_empty() || filter.is_empty() {
+        return Err(format!("`{text}` is not TOPIC or TOPIC=FILTER; write for example orders, or 'orders=paid||open'"));
+    }
+    Ok((topic.to_owned(), filter.to_owned()))
+}
+
 /// Sets a member only if there is a value: absent members take the node's defaults.
 pub(crate) fn set_some<T: Into<Value>>(object: &mut serde_json::Map<String, Value>, name: &str, value: Option<T>) {
     if let Some(value) = value {
@@ -205,6 +214,13 @@ mod tests {
         assert_eq!(json("{\n  a: 1\n}").unwrap_err(), "is not JSON: look at line 2, column 3");
         assert_eq!(json("{\"a\":").unwrap_err(), "is not JSON: it ends before it is complete");
         assert_eq!(json("").unwrap_err(), "is not JSON: it ends before it is complete");
+    }
+
+    #[test]
+    fn a_subscription_is_a_topic_with_a_filter_or_all_of_it() {
+        let read = |text: &str| subscription(text).map(|(topic, filter)| format!("{topic} {filter}"));
+        assert_eq!((read("orders").unwrap(), read("orders=a||b").unwrap()), ("orders *".into(), "orders a||b".into()));
+        assert!(["", "=a", "orders="].iter().all(|wrong| subscription(wrong).is_err()));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use support::{Ran, run, vouch};
 
 #[test]
 fn wrong_flags_and_values_exit_2_and_say_why() {
-    let cases: [(&[&str], &str); 15] = [
+    let cases: [(&[&str], &str); 20] = [
         (&["serv"], "unrecognized subcommand"),
         (&["topic", "create"], "<NAME>"),
         (&["topic", "create", "x", "--type", "queue"], "possible values: normal, fifo, delay, transaction, mixed"),
@@ -19,6 +19,14 @@ fn wrong_flags_and_values_exit_2_and_say_why() {
         (&["plugin", "push", "check", "f.wasm"], "write NAME:TAG, for example check:1.0"),
         (&["binding", "set", "b", "--plugin", "c:1", "--memory", "64MB"], "write for example 64KiB"),
         (&["binding", "set", "b", "--plugin", "c:1", "--config", "novalue"], "is not name=value"),
+        (&["binding", "set", "b", "--plugin", "c:1"], "--topic <TOPIC>"),
+        (&["binding", "set", "b", "--plugin", "c:1", "--group", "g"], "--subscribe <TOPIC[=FILTER]>"),
+        (&["binding", "set", "b", "--plugin", "c:1", "--topic", "t", "--start", "end"], "--group <GROUP>"),
+        (
+            &["binding", "set", "b", "--plugin", "c:1", "--group", "g", "--subscribe", "=x"],
+            "is not TOPIC or TOPIC=FILTER",
+        ),
+        (&["binding", "state", "b"], "list, get, delete"),
         (&["message", "receive", "t"], "--group"),
         (&["bench", "send", "--batch", "0"], "0 is not in 1..=1024"),
         (&["bench", "send", "--topics", "0"], "0 is not in 1..=100000"),

@@ -142,7 +142,7 @@ mod tests {
             let (group, topic) = (GroupId(n), TopicId(1));
             let name = ResourceName::plain(format!("g{n}"));
             GroupPut { name, config: GroupConfig::default(), expected_revision: None }.encode(&mut records);
-            Join { group, topic }.encode(&mut records);
+            Join { group, topic, at_end: false }.encode(&mut records);
             for filter in filters {
                 FilterNoted { group, topic, filter: filter.clone() }.encode(&mut records);
             }

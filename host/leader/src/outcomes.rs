@@ -1,6 +1,6 @@
 //! What becomes of proposals, this leader's own and others', and what that means for those who wait.
 
-use vouch_broker::record::{DeadLetterSized, Frame, Record, changes_binding, changes_delivery};
+use vouch_broker::record::{DeadLetterSized, Frame, Record, Settled, SettledHead, changes_binding, changes_delivery};
 use vouch_broker::state::{Effect, Outcome};
 use vouch_broker::{NotDone, NothingStored, State};
 
@@ -13,6 +13,8 @@ pub struct Changed {
     pub directory: bool,
     /// A check may be due earlier than was known, or a binding changed, or a secret that one may name.
     pub checks: bool,
+    /// A binding changed, or a secret that one may name.
+    pub bindings: bool,
 }
 
 impl Changed {
@@ -21,7 +23,8 @@ impl Changed {
         let mut changed = Self::default();
         for effect in effects {
             changed.directory |= matches!(effect, Effect::Directory);
-            changed.checks |= matches!(effect, Effect::CheckDue(..) | Effect::Plugins | Effect::Secrets);
+            changed.bindings |= matches!(effect, Effect::Plugins | Effect::Secrets);
+            changed.checks |= changed.bindings || matches!(effect, Effect::CheckDue(..));
         }
         changed
     }
@@ -135,7 +138,9 @@ impl Leader {
     pub fn applied(&mut self, state: &State, record: &Record, had_effects: bool) -> bool {
         self.reservations.release(record);
         self.rebinding.release(record);
-        if let Record::DeadLetter(letter) | Record::DeadLetterSized(DeadLetterSized { letter, .. }) = record
+        if let Record::DeadLetter(letter)
+        | Record::DeadLetterSized(DeadLetterSized { letter, .. })
+        | Record::Settled(Settled { head: SettledHead::DeadLetter(DeadLetterSized { letter, .. }), .. }) = record
             && had_effects
         {
             *self.dead_letters.of(letter.group) += 1;
@@ -175,7 +180,7 @@ impl Leader {
                     self.schedule.due_changed(topic, at);
                     changed.checks = true;
                 }
-                Effect::Plugins | Effect::Secrets => changed.checks = true,
+                Effect::Plugins | Effect::Secrets => (changed.checks, changed.bindings) = (true, true),
                 // The group's own, and nobody's who receives or is asked.
                 Effect::Members | Effect::Nodes => {}
             }

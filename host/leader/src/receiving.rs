@@ -57,7 +57,7 @@ impl Leader {
     fn join(&mut self, turn: &Turn<'_>, poll: Poll, topic: TopicId) {
         let mut records = Vec::new();
         match turn.state.groups().named(&poll.group) {
-            Ok(group) => Join { group: group.id, topic }.encode(&mut records),
+            Ok(group) => Join { group: group.id, topic, at_end: false }.encode(&mut records),
             Err(_) => {
                 let config = GroupConfig::default();
                 GroupMade { name: poll.group.clone(), config }.encode(&mut records)

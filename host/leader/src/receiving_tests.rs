@@ -38,7 +38,7 @@ impl Bench {
         for n in 1..=groups {
             let (name, config) = (ResourceName::plain(format!("g{n}")), GroupConfig::default());
             GroupPut { name, config, expected_revision: None }.encode(&mut records);
-            Join { group: GroupId(n), topic: TOPIC }.encode(&mut records);
+            Join { group: GroupId(n), topic: TOPIC, at_end: false }.encode(&mut records);
         }
         let place = MessagePlace { topic: TOPIC, queue: 0, stored_at: Millis(1) };
         encode_message(&mut records, place, "producer", &message("m"), CheckOverrides::default());

@@ -138,7 +138,7 @@ mod tests {
             bench.apply(&Record::GroupPut(GroupPut { name: group.clone(), config, expected_revision: None }));
             let topic = bench.state.topics().named(&topic).unwrap().id;
             let group = bench.state.groups().named(&group).unwrap().id;
-            bench.apply(&Record::Join(Join { group, topic }));
+            bench.apply(&Record::Join(Join { group, topic, at_end: false }));
             for number in 0..messages {
                 let message = NewMessage {
                     message_id: number.to_string(),

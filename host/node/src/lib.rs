@@ -6,8 +6,11 @@ mod checks;
 mod cluster;
 mod components;
 mod config;
+mod consumers;
 mod damage;
+mod delivery_key;
 mod directory;
+mod effects;
 mod forwarding;
 mod messages;
 mod metrics;
@@ -43,12 +46,18 @@ pub use api::{
 };
 pub use cluster::{ClusterView, NodeRole, NodeStanding, Nodes, OwnLog, majority_of};
 pub use components::{BindingStanding, BindingTrial, Contradiction, EndedOnes, SampleHalf, TriedCall, TriedDatabase};
-pub use components::{CleanedFence, Components, FenceCleaning, PutBinding, UploadError, limits_in_force};
+pub use components::{
+    CleanedFence, Components, FenceCleaning, KeptPage, KeptView, PutBinding, UploadError, limits_in_force,
+};
 pub use config::NodeConfig;
+pub use consumers::ConsumerStanding;
 pub use damage::{Damage, DamagedStretch, LogDamage, LostContent, LostMessages};
+pub(crate) use delivery_key::delivery_key;
 pub use forwarding::{CallContext, HttpAnswering, HttpCall, HttpCallAnswer, ServeHttp};
 pub use messages::Messages;
-pub use metrics::{CheckCounts, Checks, ComparisonCounts, Comparisons, GroupLag, Metrics, PRODUCER};
+pub use metrics::{
+    CheckCounts, Checks, ComparisonCounts, Comparisons, Deliveries, DeliveryCounts, GroupLag, Metrics, PRODUCER,
+};
 pub use metrics::{ProcessUse, SeriesView, TopicTransactions};
 pub use node::{Node, NodeIdentity};
 pub use peers::{ClusterToken, JoinSettings, PeerSettings, TokenFault};

@@ -1,7 +1,7 @@
 //! Reading what the log holds, by its position there.
 
 use bytes::Bytes;
-use vouch_broker::record::{End, Frame, MessageHead, Record};
+use vouch_broker::record::{End, Frame, MessageHead, Record, Settled, SettledHead};
 use vouch_broker::{NotDone, RecordPosition, StoredMessage};
 use vouch_commitlog::LogReader;
 use vouch_storage::StoredError;
@@ -34,7 +34,7 @@ pub(crate) fn end(log: &LogReader, position: RecordPosition) -> Result<End, NotD
         Record::decode(&frame)
     };
     match read() {
-        Ok(Record::End(end)) => Ok(end),
+        Ok(Record::End(end) | Record::Settled(Settled { head: SettledHead::End(end), .. })) => Ok(end),
         Ok(_) => Err(NotDone::internal("the record is not the end of a transaction".to_owned())),
         Err(error) => Err(NotDone::internal(error.to_string())),
     }

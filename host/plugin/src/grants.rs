@@ -6,7 +6,7 @@ use http::Uri;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::{Host, Url};
 
-use crate::databases::DatabaseGrant;
+use crate::{databases::DatabaseGrant, namespace::StateGrant};
 
 /// The `grants` of a binding. Nothing is granted unless it is listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -17,6 +17,13 @@ pub struct Grants {
     /// Databases, by the names that the component calls them; at most [`Grants::MAX_SQL`].
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub sql: BTreeMap<String, DatabaseGrant>,
+    /// State that it may read and write; `None`: no state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<StateGrant>,
+    /// Topics that it may publish to, each once; at most [`Grants::MAX_PUBLISH`]. Whether they are names of topics is for the
+    /// broker to say.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<String>,
 }
 
 impl Grants {
@@ -24,36 +31,50 @@ impl Grants {
     pub const MAX_HTTP: usize = 64;
     /// Most databases in one binding.
     pub const MAX_SQL: usize = 16;
+    /// Most topics to publish to in one binding.
+    pub const MAX_PUBLISH: usize = 64;
 
-    /// Names of what is granted, for comparing with what a component wants.
+    /// Whether nothing is granted.
     pub fn is_empty(&self) -> bool {
-        self.http.is_empty() && self.sql.is_empty()
+        self.http.is_empty() && self.sql.is_empty() && self.state.is_none() && self.publish.is_empty()
+    }
+
+    /// The namespace of the state that the binding of this name has; `None`: it has none.
+    pub fn namespace(&self, binding: &str) -> Option<String> {
+        self.state.as_ref().map(|granted| match granted {
+            StateGrant::Own => binding.to_owned(),
+            StateGrant::Named(name) => name.clone(),
+        })
+    }
+
+    /// What is wrong with the topics to publish to.
+    fn check_publish(publish: &[String]) -> Result<(), String> {
+        if publish.len() > Self::MAX_PUBLISH {
+            return Err(format!("grants.publish lists {} topics: at most {} fit", publish.len(), Self::MAX_PUBLISH));
+        }
+        if publish.iter().any(String::is_empty) {
+            return Err("grants.publish lists a topic without a name".to_owned());
+        }
+        let again = publish.iter().enumerate().find(|(n, topic)| publish[..*n].contains(topic));
+        again.map_or(Ok(()), |(_, topic)| Err(format!("grants.publish lists `{topic}` twice")))
     }
 }
 
 impl<'de> Deserialize<'de> for Grants {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// Every grant of interfaces.md is known by name, so that one that this version cannot give is refused with a
-        /// sentence instead of being taken for a misspelling.
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Written {
             #[serde(default)]
             http: Vec<HttpGrant>,
-            #[serde(default)]
-            state: bool,
+            #[serde(default, deserialize_with = "StateGrant::read")]
+            state: Option<StateGrant>,
             #[serde(default)]
             sql: BTreeMap<String, DatabaseGrant>,
             #[serde(default)]
             publish: Vec<String>,
         }
         let written = Written::deserialize(deserializer)?;
-        let unavailable = [("state", written.state), ("publish", !written.publish.is_empty())];
-        if let Some((name, _)) = unavailable.iter().find(|(_, asked)| *asked) {
-            return Err(de::Error::custom(format_args!(
-                "this version cannot grant `{name}`: leave it out (the component's calls to it then answer not-granted)"
-            )));
-        }
         if written.http.len() > Self::MAX_HTTP {
             return Err(de::Error::custom(format_args!(
                 "grants.http lists {} origins: at most {} fit",
@@ -61,7 +82,9 @@ impl<'de> Deserialize<'de> for Grants {
                 Self::MAX_HTTP
             )));
         }
-        Ok(Self { http: written.http, sql: written.sql })
+        Self::check_publish(&written.publish).map_err(de::Error::custom)?;
+        let Written { http, state, sql, publish } = written;
+        Ok(Self { http, sql, state, publish })
     }
 }
 
@@ -230,11 +253,50 @@ mod tests {
     }
 
     #[test]
-    fn grants_that_this_version_cannot_give_are_refused_by_name() {
-        for (text, name) in [(r#"{"state":true}"#, "state"), (r#"{"publish":["audit"]}"#, "publish")] {
-            let error = serde_json::from_str::<Grants>(text).unwrap_err().to_string();
-            assert!(error.contains(&format!("cannot grant `{name}`")), "{error}");
+    fn state_is_granted_in_a_namespace_of_its_own_or_in_one_that_is_named() {
+        for (text, namespace) in [
+            (r#"{"state":true}"#, Some("b")),
+            (r#"{"state":"orders.v2_a-B"}"#, Some("orders.v2_a-B")),
+            (r#"{"state":false}"#, None),
+            ("{}", None),
+        ] {
+            let grants: Grants = serde_json::from_str(text).unwrap();
+            assert_eq!(grants.namespace("b").as_deref(), namespace, "{text}");
+            assert_eq!(grants.is_empty(), namespace.is_none(), "{text}");
+            let written = serde_json::to_string(&grants).unwrap();
+            assert_eq!(written, if namespace.is_some() { text } else { "{}" });
         }
+        for (length, fits) in [(0, false), (1, true), (StateGrant::MAX_NAME, true), (StateGrant::MAX_NAME + 1, false)] {
+            let text = format!(r#"{{"state":"{}"}}"#, "n".repeat(length));
+            assert_eq!(serde_json::from_str::<Grants>(&text).is_ok(), fits, "{length}");
+        }
+        for name in ["a/b", "a b", "ä", "a:b", "%", "a\\n"] {
+            let error = serde_json::from_str::<Grants>(&format!(r#"{{"state":"{name}"}}"#)).unwrap_err().to_string();
+            assert!(error.contains("letters, digits, _ . -"), "{name}: {error}");
+        }
+        for other in ["1", "null", "[]", "{}"] {
+            let error = serde_json::from_str::<Grants>(&format!(r#"{{"state":{other}}}"#)).unwrap_err().to_string();
+            assert!(error.contains("true, or the name of a namespace"), "{other}: {error}");
+        }
+    }
+
+    #[test]
+    fn topics_to_publish_to_are_listed_once_each_and_bounded() {
+        let read = |topics: &[String]| {
+            serde_json::from_value::<Grants>(serde_json::json!({"publish": topics})).map_err(|error| error.to_string())
+        };
+        let topics = |count: usize| (0..count).map(|n| format!("t{n}")).collect::<Vec<_>>();
+        let granted = read(&topics(Grants::MAX_PUBLISH)).unwrap();
+        assert!(!granted.is_empty() && granted.publish.len() == Grants::MAX_PUBLISH);
+        let two = read(&topics(2)).unwrap();
+        assert_eq!(serde_json::to_string(&two).unwrap(), r#"{"publish":["t0","t1"]}"#);
+        assert!(read(&topics(Grants::MAX_PUBLISH + 1)).unwrap_err().contains("at most 64"));
+        assert!(read(&["audit".to_owned(), "x".to_owned(), "audit".to_owned()]).unwrap_err().contains("`audit` twice"));
+        assert!(read(&[String::new()]).unwrap_err().contains("without a name"));
+    }
+
+    #[test]
+    fn what_is_empty_grants_nothing_and_what_nobody_knows_is_an_error() {
         let nothing: Grants = serde_json::from_str(r#"{"state":false,"sql":{},"publish":[],"http":[]}"#).unwrap();
         assert!(nothing.is_empty());
         assert!(serde_json::from_str::<Grants>(r#"{"htpp":[]}"#).is_err());

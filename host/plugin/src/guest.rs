@@ -9,6 +9,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use crate::{
     databases::SqlReach,
     http::{HttpGate, RequestTrouble},
+    lent::Lent,
     limits::Limits,
     log::CallLog,
     memory::{MAX_CORE_INSTANCES, MAX_FIELDS, MAX_MEMORIES, MAX_TABLES, MemoryCap},
@@ -24,6 +25,7 @@ pub(crate) struct CallState {
     http: WasiHttpCtx,
     gate: HttpGate,
     pub(crate) sql: SqlReach,
+    pub(crate) lent: Lent,
     pub(crate) cap: MemoryCap,
     pub(crate) log: CallLog,
     pub(crate) config: Arc<BTreeMap<String, String>>,
@@ -36,7 +38,7 @@ impl CallState {
         wasi: WasiCtx,
         limits: &Limits,
         config: Arc<BTreeMap<String, String>>,
-        (gate, sql): (HttpGate, SqlReach),
+        (gate, sql, lent): (HttpGate, SqlReach, Lent),
         log: CallLog,
         asked_at_ms: u64,
     ) -> Self {
@@ -50,6 +52,7 @@ impl CallState {
             http,
             gate,
             sql,
+            lent,
             cap: MemoryCap::new(limits.memory),
             log,
             config,

@@ -6,7 +6,7 @@ use wasmtime::{
 };
 
 use crate::{
-    bindings::{checkback, checkback_batch},
+    bindings::{checkback, checkback_batch, consumer},
     guest::CallState,
     upload::World,
 };
@@ -20,6 +20,7 @@ pub(crate) struct GuestCode {
     pre: InstancePre<CallState>,
     single: Option<checkback::GuestIndices>,
     batch: Option<checkback_batch::GuestIndices>,
+    consumer: Option<consumer::GuestIndices>,
 }
 
 impl GuestCode {
@@ -31,7 +32,8 @@ impl GuestCode {
         let single = worlds.contains(&World::Checkback).then(|| checkback::GuestIndices::new(&pre)).transpose()?;
         let batch =
             worlds.contains(&World::CheckbackBatch).then(|| checkback_batch::GuestIndices::new(&pre)).transpose()?;
-        Ok(Self { pre, single, batch })
+        let consumer = worlds.contains(&World::Consumer).then(|| consumer::GuestIndices::new(&pre)).transpose()?;
+        Ok(Self { pre, single, batch, consumer })
     }
 
     /// Whether it answers about many at once.
@@ -56,5 +58,10 @@ impl GuestCode {
     /// How it is asked about many.
     pub(crate) fn batch(&self) -> Option<&checkback_batch::GuestIndices> {
         self.batch.as_ref()
+    }
+
+    /// How it is handed a message.
+    pub(crate) fn consumer(&self) -> Option<&consumer::GuestIndices> {
+        self.consumer.as_ref()
     }
 }

@@ -54,20 +54,20 @@ pub(crate) fn face(component: &Component) -> Result<Face, UploadRefused> {
     Ok(Face { worlds, imports_wanted, exports })
 }
 
-/// What these exports make of a component, if this version runs it.
+/// What these exports make of a component.
+///
+/// # Errors
+/// Nothing that this version calls.
 pub(crate) fn worlds(exports: &[String]) -> Result<Vec<World>, UploadRefused> {
     let worlds: Vec<World> = [World::Checkback, World::CheckbackBatch, World::Consumer]
         .into_iter()
         .filter(|world| exports.iter().any(|name| is_ours(name, world.name())))
         .collect();
-    match worlds.first() {
-        None => Err(exports
-            .iter()
-            .find_map(|name| exported_otherwise(name))
-            .unwrap_or_else(|| UploadRefused::NoKnownInterface { exports: exports.to_vec() })),
-        Some(World::Consumer) => Err(UploadRefused::NotYetRun { world: World::Consumer }),
-        Some(World::Checkback | World::CheckbackBatch) => Ok(worlds),
+    if worlds.is_empty() {
+        let otherwise = exports.iter().find_map(|name| exported_otherwise(name));
+        return Err(otherwise.unwrap_or_else(|| UploadRefused::NoKnownInterface { exports: exports.to_vec() }));
     }
+    Ok(worlds)
 }
 
 /// Links without running: finds imports and exports whose shape differs from the interface they name.

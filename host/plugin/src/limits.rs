@@ -10,8 +10,8 @@ use crate::quantity::{ByteSize, duration_text};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Linear memory of one instance, summed over all its memories, and what the host holds of what the instance built with
-    /// `wasi:http`. 1 MiB to the engine's `max_memory`; 64 MiB.
+    /// Linear memory of one instance, summed over all its memories, and what the host holds for it: of what it built with
+    /// `wasi:http`, of the state that it read, of the messages that it published. 1 MiB to the engine's `max_memory`; 64 MiB.
     pub memory: ByteSize,
     /// Wall-clock time of one call, waiting for a server included. 10 ms – 60 s; 1 s.
     #[serde(with = "duration_text")]
@@ -28,6 +28,12 @@ pub struct Limits {
     pub sql_rows: u32,
     /// Bytes that one call of `sql` may send or answer, those that a row costs included. 1 KiB – 16 MiB; 1 MiB.
     pub sql_bytes: ByteSize,
+    /// Bytes that the binding's namespace of state may hold; kept by the log, which alone knows what is in there. 1 KiB – 512 MiB;
+    /// 64 MiB.
+    pub state: ByteSize,
+    /// Deliveries in a second to a component that consumes; kept by whoever delivers. 1 – 100 000; none: as fast as it goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u32>,
 }
 
 impl Default for Limits {
@@ -41,6 +47,8 @@ impl Default for Limits {
             http_requests: 16,
             sql_rows: 1_000,
             sql_bytes: ByteSize::mib(1),
+            state: ByteSize::mib(64),
+            rate: None,
         }
     }
 }
@@ -74,6 +82,10 @@ impl Limits {
     pub const SQL_ROWS: (u32, u32) = (1, 100_000);
     /// Bounds of [`Limits::sql_bytes`].
     pub const SQL_BYTES: (ByteSize, ByteSize) = (ByteSize::kib(1), ByteSize::mib(16));
+    /// Bounds of [`Limits::state`].
+    pub const STATE: (ByteSize, ByteSize) = (ByteSize::kib(1), ByteSize::mib(512));
+    /// Bounds of [`Limits::rate`].
+    pub const RATE: (u32, u32) = (1, 100_000);
 
     /// Checks every field against its bounds.
     ///
@@ -87,7 +99,9 @@ impl Limits {
         within("http_response", self.http_response, Self::HTTP_RESPONSE, ToString::to_string)?;
         within("http_requests", self.http_requests, Self::HTTP_REQUESTS, ToString::to_string)?;
         within("sql_rows", self.sql_rows, Self::SQL_ROWS, ToString::to_string)?;
-        within("sql_bytes", self.sql_bytes, Self::SQL_BYTES, ToString::to_string)
+        within("sql_bytes", self.sql_bytes, Self::SQL_BYTES, ToString::to_string)?;
+        within("state", self.state, Self::STATE, ToString::to_string)?;
+        self.rate.map_or(Ok(()), |rate| within("rate", rate, Self::RATE, ToString::to_string))
     }
 }
 
@@ -123,6 +137,8 @@ mod tests {
         let output: Set = |l, v| l.output = ByteSize(v);
         let response: Set = |l, v| l.http_response = ByteSize(v);
         let requests: Set = |l, v| l.http_requests = u32::try_from(v).unwrap();
+        let state: Set = |l, v| l.state = ByteSize(v);
+        let rate: Set = |l, v| l.rate = Some(u32::try_from(v).unwrap());
         for (field, set, least, most) in [
             ("deadline", ms, 10, 60_000),
             ("memory", memory, 1 << 20, 256 << 20),
@@ -130,6 +146,8 @@ mod tests {
             ("output", output, 64, 256 << 10),
             ("http_response", response, 1 << 10, 16 << 20),
             ("http_requests", requests, 1, 256),
+            ("state", state, 1 << 10, 512 << 20),
+            ("rate", rate, 1, 100_000),
         ] {
             for (value, fits) in [(least - 1, false), (least, true), (most, true), (most + 1, false)] {
                 let outcome = check(|l| set(l, value));
@@ -149,8 +167,13 @@ mod tests {
         assert_eq!(limits.deadline, Duration::from_millis(250));
         assert_eq!(limits.output, ByteSize::kib(1));
         assert_eq!(limits.http_requests, Limits::default().http_requests);
-        let again: Limits = serde_json::from_str(&serde_json::to_string(&limits).unwrap()).unwrap();
-        assert_eq!(again, limits);
+        assert_eq!((limits.state, limits.rate), (ByteSize::mib(64), None));
+        let consumer: Limits = serde_json::from_str(r#"{"state":"1GiB","rate":200}"#).unwrap();
+        assert_eq!((consumer.state, consumer.rate), (ByteSize::mib(1024), Some(200)));
+        for limits in [limits, consumer] {
+            let again: Limits = serde_json::from_str(&serde_json::to_string(&limits).unwrap()).unwrap();
+            assert_eq!(again, limits);
+        }
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub struct LogLine {
     pub level: &'static str,
     /// Who wrote it.
     pub source: LogSource,
-    /// The transaction that was asked about.
+    /// The transaction that was asked about, or the key of what was delivered.
     pub transaction_id: String,
     /// The text, at most 4 KiB.
     pub text: String,
@@ -139,7 +139,7 @@ struct Counts {
 }
 
 impl CallLog {
-    /// The voice of a call about this transaction. All that goes through it is cleaned of these secrets.
+    /// The voice of a call about this transaction or delivery. All that goes through it is cleaned of these secrets.
     pub(crate) fn new(ring: Arc<LogRing>, secrets: Arc<BindingSecrets>, transaction_id: String) -> Self {
         Self(Arc::new(Call { ring, secrets, transaction_id, counts: Mutex::default(), panic: Mutex::default() }))
     }

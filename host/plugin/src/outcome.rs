@@ -1,97 +1,44 @@
-//! What goes into a check and what comes out.
+//! What comes out of a call: an answer, or why there is none.
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::Serialize;
 
 use crate::quantity::ByteSize;
 
-/// One ask: the record `pending` of the WIT interface `checkback`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pending {
-    /// Stable for the life of the transaction.
-    pub transaction_id: String,
-    /// The half message.
-    pub half: Message,
-    /// Client id of the producer that sent it.
-    pub producer: String,
-    /// When the half was stored, in ms since 1970 by the log's clock.
-    pub opened_at_ms: u64,
-    /// When this ask was made, in ms since 1970 by the log's clock.
-    pub asked_at_ms: u64,
-    /// 1 for the first check.
-    pub check_number: u32,
-    /// 0: an `unknown` parks the transaction.
-    pub checks_left: u32,
-}
-
-impl Pending {
-    /// About how many bytes a component is handed with it: what a batch is bounded by.
-    pub fn size(&self) -> usize {
-        /// Of its numbers, and of what each text costs beside its letters.
-        const FIXED: usize = 256;
-        let Message { id, topic, tag, keys, message_group, properties, attributes, born_host, body, .. } = &self.half;
-        let pairs = properties.iter().chain(attributes).map(|(name, value)| name.len() + value.len() + 16);
-        let texts =
-            [id.len(), topic.len(), born_host.len(), self.transaction_id.len(), self.producer.len(), body.len()];
-        let optional = [tag, message_group].into_iter().flatten().map(String::len);
-        let keys = keys.iter().map(|key| key.len() + 8);
-        FIXED + texts.into_iter().chain(optional).chain(keys).chain(pairs).sum::<usize>()
-    }
-}
-
-/// The record `message` of the WIT interface `types`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Message {
-    /// The id that the client made.
-    pub id: String,
-    /// Topic.
-    pub topic: String,
-    /// Tag, if set.
-    pub tag: Option<String>,
-    /// Business keys.
-    pub keys: Vec<String>,
-    /// Ordering key, on ordered messages only.
-    pub message_group: Option<String>,
-    /// What the producer set.
-    pub properties: Vec<(String, String)>,
-    /// What the broker knows besides.
-    pub attributes: Vec<(String, String)>,
-    /// When it was made, in ms since 1970 by the producer's clock.
-    pub born_at_ms: u64,
-    /// Where it was made.
-    pub born_host: String,
-    /// When it was stored, in ms since 1970 by the log's clock.
-    pub stored_at_ms: u64,
-    /// Bytes in the decoded body, also where `body` is left out.
-    pub body_size: u32,
-    /// The decoded body. A binding with `"body": false` hands the guest an empty one whatever stands here, so the caller
-    /// need not read it from the log.
-    pub body: Bytes,
-}
-
-/// What came of a check. Only [`Checked::Answer`] settles or counts anything (ruling 1).
+/// What came of a call. Only [`Answered::Answer`] settles or counts anything of a check (ruling 1); a delivery without an answer
+/// has failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Checked {
+pub enum Answered<V> {
     /// The component answered.
-    Answer(Verdict),
-    /// It did not: nothing is staged, nothing is counted; ask again with back-off (rulings 3 and 4).
+    Answer(V),
+    /// It did not, and nothing is staged. A check counts nothing: ask again with back-off (rulings 3 and 4). A delivery counts, if
+    /// the component was run at all (ruling 9).
     NoAnswer(NoAnswer),
 }
 
-impl Checked {
-    /// Calls `each` with every text of it that a component, or a service that it asked, can have written.
-    pub(crate) fn each_text(&mut self, each: &mut impl FnMut(&mut String)) {
+/// What came of a check.
+pub type Checked = Answered<Verdict>;
+
+/// What came of a delivery to a component.
+pub type Consumed = Answered<ConsumerVerdict>;
+
+/// What a component, or a service that it asked, can have written.
+pub(crate) trait GuestTexts {
+    /// Calls `each` with every such text, for whoever takes secrets out of them.
+    fn each_text(&mut self, each: &mut impl FnMut(&mut String));
+}
+
+impl<V: GuestTexts> GuestTexts for Answered<V> {
+    fn each_text(&mut self, each: &mut impl FnMut(&mut String)) {
         match self {
-            Self::Answer(Verdict::Commit) => {}
-            Self::Answer(Verdict::Rollback(reason) | Verdict::Unknown { reason, .. }) => each(reason),
+            Self::Answer(verdict) => verdict.each_text(each),
             Self::NoAnswer(no_answer) => no_answer.each_text(each),
         }
     }
 }
 
-/// A component's answer.
+/// A component's answer about a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Make the message visible.
@@ -107,7 +54,41 @@ pub enum Verdict {
     },
 }
 
-/// Why there is no answer. The text is for the operator who looks at the transaction.
+impl GuestTexts for Verdict {
+    fn each_text(&mut self, each: &mut impl FnMut(&mut String)) {
+        match self {
+            Self::Commit => {}
+            Self::Rollback(reason) | Self::Unknown { reason, .. } => each(reason),
+        }
+    }
+}
+
+/// A component's answer about a message that was delivered to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConsumerVerdict {
+    /// Done; what was staged goes with the acknowledgement.
+    Ack,
+    /// Deliver again; counts as an attempt, and nothing was staged.
+    Retry {
+        /// Why, for the operator.
+        reason: String,
+        /// As the guest gave it; the broker clamps it. `None`: as the group's back-off says.
+        retry_after: Option<Duration>,
+    },
+    /// To the dead-letter topic at once, with this reason; what was staged goes with it.
+    Reject(String),
+}
+
+impl GuestTexts for ConsumerVerdict {
+    fn each_text(&mut self, each: &mut impl FnMut(&mut String)) {
+        match self {
+            Self::Ack => {}
+            Self::Retry { reason, .. } | Self::Reject(reason) => each(reason),
+        }
+    }
+}
+
+/// Why there is no answer. The text is for the operator who looks at the transaction or the delivery.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoAnswer {
     /// The component returned `err`: it ran well and could not find out.
@@ -157,11 +138,11 @@ pub enum NoAnswer {
         /// The limit it ran into.
         limit: ByteSize,
     },
-    /// As many checks as `limits.concurrency` or the engine's `concurrency` allows are running. The component was not
+    /// As many calls as `limits.concurrency` or the engine's `concurrency` allows are running. The component was not
     /// started: nothing speaks against it. Ask again when one of them ends ([`crate::Binding::admit`] waits for that).
-    #[error("{running} checks are already running, as many as {scope} allows")]
+    #[error("{running} calls are already running, as many as {scope} allows")]
     NoCapacity {
-        /// Checks that hold the places.
+        /// Calls that hold the places.
         running: usize,
         /// Whose limit it is.
         scope: &'static str,

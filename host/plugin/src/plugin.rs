@@ -87,6 +87,7 @@ impl Plugin {
         at_most("the number of config entries", spec.config.len(), BindingSpec::MAX_CONFIG)?;
         at_most("the number of origins in grants.http", spec.grants.http.len(), Grants::MAX_HTTP)?;
         at_most("the number of databases in grants.sql", spec.grants.sql.len(), Grants::MAX_SQL)?;
+        at_most("the number of topics in grants.publish", spec.grants.publish.len(), Grants::MAX_PUBLISH)?;
         if self.engine.config.has_others && spec.grants.sql.values().any(DatabaseGrant::is_a_file) {
             return Err(BindError::FileOfOneNode);
         }

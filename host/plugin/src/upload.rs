@@ -18,7 +18,7 @@ pub enum World {
     Checkback,
     /// Settles them many at a time.
     CheckbackBatch,
-    /// Consumes messages. Recognised, not yet run.
+    /// Consumes messages.
     Consumer,
 }
 
@@ -72,18 +72,13 @@ pub enum UploadRefused {
     },
     /// Exports nothing that the broker could call.
     #[error(
-        "the component exports no interface that Vouch knows (it exports {}): export vouch:plugin/checkback@0.1.0 or checkback-batch",
+        "the component exports no interface that Vouch knows (it exports {}): export vouch:plugin/checkback@0.1.0, checkback-batch or \
+         consumer",
         list(.exports)
     )]
     NoKnownInterface {
         /// What it exports.
         exports: Vec<String>,
-    },
-    /// A known world that this version does not run.
-    #[error("the component is a `{}` plugin: this version of the broker runs `checkback` and `checkback-batch` plugins only", .world.name())]
-    NotYetRun {
-        /// The world.
-        world: World,
     },
     /// Wants something that no binding can grant.
     #[error(
@@ -135,7 +130,6 @@ impl UploadRefused {
         match self {
             Self::NotAComponent { .. } => "not-a-component",
             Self::NoKnownInterface { .. } => "no-known-interface",
-            Self::NotYetRun { .. } => "not-yet-run",
             Self::ImportNotGrantable { .. } => "import-not-grantable",
             Self::OtherVersion { .. } => "other-version",
             Self::TooLarge { .. } => "too-large",

@@ -176,6 +176,7 @@ impl Executor {
                 Command::MembersChanged => self.signals.belong(self.core.state()),
                 Command::SecretsChanged => self.signals.secrets_are(self.core.state()),
                 Command::ChecksChanged => self.signals.checks_changed.notify_one(),
+                Command::BindingsChanged => self.signals.bindings_changed.notify_one(),
                 Command::FollowClock(time) => self.signals.clock.follow(time),
                 Command::Close(why) => self.signals.close(why),
                 Command::DropLog => self.log.let_go(),

@@ -28,6 +28,8 @@ pub struct Signals {
     pub snapshots: Arc<Requests>,
     /// A check may be due earlier than was known, or a binding changed.
     pub checks_changed: Arc<Notify>,
+    /// A binding changed, or a secret that one may name.
+    pub bindings_changed: Arc<Notify>,
     /// Counts how often topics or groups changed: what is remembered of them from before is void.
     directory: AtomicU64,
     belongs: watch::Sender<WhoBelongs>,
@@ -45,6 +47,7 @@ impl Signals {
             clock: Arc::new(clock),
             snapshots,
             checks_changed: Arc::default(),
+            bindings_changed: Arc::default(),
             directory: AtomicU64::new(0),
             belongs: watch::Sender::default(),
             leader: watch::Sender::default(),

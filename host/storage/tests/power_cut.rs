@@ -46,7 +46,7 @@ fn record(number: u64, state: &State) -> Vec<u8> {
         (_, _, None) => {
             Record::GroupPut(GroupPut { name: shop, config: GroupConfig::default(), expected_revision: None })
         }
-        (4, Some(topic), Some(group)) => Record::Join(Join { group: group.id, topic: topic.id }),
+        (4, Some(topic), Some(group)) => Record::Join(Join { group: group.id, topic: topic.id, at_end: false }),
         (_, Some(topic), _) => {
             let place = MessagePlace { topic: topic.id, queue: (number % 4) as u32, stored_at: START };
             let (mut bytes, id) = (Vec::new(), format!("message-{number}"));

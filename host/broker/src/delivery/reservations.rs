@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use crate::record::{DeadLetterSized, Record};
+use crate::record::{DeadLetterSized, Record, Settled, SettledHead};
 use crate::state::{FilterTags, Filters};
 use crate::{Generation, GroupId, QueueOffset, State, TagFilter, TagHash, TopicId};
 
@@ -150,6 +150,11 @@ pub(crate) fn subject(record: &Record) -> Option<(GroupId, TopicId)> {
         Record::DeadLetter(letter) | Record::DeadLetterSized(DeadLetterSized { letter, .. }) => {
             (letter.group, letter.topic)
         }
+        Record::GiveBack(back) => (back.group, back.topic),
+        Record::Settled(Settled { head: SettledHead::Ack(ack), .. }) => (ack.group, ack.topic),
+        Record::Settled(Settled { head: SettledHead::DeadLetter(DeadLetterSized { letter, .. }), .. }) => {
+            (letter.group, letter.topic)
+        }
         Record::FilterNoted(noted) => (noted.group, noted.topic),
         Record::FiltersGone(gone) => (gone.group, gone.topic),
         _ => return None,
@@ -173,6 +178,11 @@ fn each_place(record: &Record, mut each: impl FnMut(QueueAndOffset)) {
         Record::Ack(ack) => each((ack.queue, ack.offset)),
         Record::ChangeInvisible(change) => each((change.queue, change.offset)),
         Record::DeadLetter(letter) | Record::DeadLetterSized(DeadLetterSized { letter, .. }) => {
+            each((letter.queue, letter.offset));
+        }
+        Record::GiveBack(back) => each((back.queue, back.offset)),
+        Record::Settled(Settled { head: SettledHead::Ack(ack), .. }) => each((ack.queue, ack.offset)),
+        Record::Settled(Settled { head: SettledHead::DeadLetter(DeadLetterSized { letter, .. }), .. }) => {
             each((letter.queue, letter.offset));
         }
         _ => {}

@@ -20,6 +20,8 @@ macro_rules! delivery_kinds {
             DeadLetter,
             /// A message of so many bytes moved to a dead-letter topic.
             DeadLetterSized,
+            /// Failed deliveries count no more.
+            GiveBack,
         }
     };
 }
@@ -255,6 +257,15 @@ about_a_lease! {
         deadline: Millis, |w: &mut Writer<'_>, v: &Millis| w.u64(v.0), |r: &mut Reader<'_>| r.u64("deadline").map(Millis);
         /// The delivery that ends with it does not count as an attempt.
         uncounted: bool, |w: &mut Writer<'_>, v: &bool| w.u8(u8::from(*v)), |r: &mut Reader<'_>| r.flag("uncounted");
+    }
+}
+
+about_a_lease! {
+    /// Failed deliveries of a message count no more, since it was not the message that was at fault. What the message waits for
+    /// stays as it is. Of another generation there is nothing to give back: it was delivered again.
+    GiveBack = 57 {
+        /// How many deliveries.
+        attempts: u32, |w: &mut Writer<'_>, v: &u32| w.varint((*v).into()), |r: &mut Reader<'_>| r.varint_u32("attempts");
     }
 }
 

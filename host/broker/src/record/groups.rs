@@ -79,10 +79,18 @@ pub struct Join {
     pub group: GroupId,
     /// The topic's life.
     pub topic: TopicId,
+    /// It begins at the topic's end, whatever the group's settings say.
+    pub at_end: bool,
 }
 
 impl Fields for Join {
     const KIND: u16 = 7;
+    const VERSION: u8 = 2;
+
+    /// The first version begins where the group's settings say.
+    fn version(&self) -> u8 {
+        if self.at_end { 2 } else { 1 }
+    }
 
     fn write(&self, w: &mut Writer<'_>) {
         w.u32(self.group.0);
@@ -90,7 +98,11 @@ impl Fields for Join {
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { group: GroupId(r.u32("group")?), topic: TopicId(r.u32("topic")?) })
+        Ok(Self { group: GroupId(r.u32("group")?), topic: TopicId(r.u32("topic")?), at_end: false })
+    }
+
+    fn read_version(r: &mut Reader<'_>, version: u8) -> Result<Self, DecodeError> {
+        Self::read(r).map(|join| Self { at_end: version > 1, ..join })
     }
 }
 

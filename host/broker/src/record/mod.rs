@@ -15,6 +15,7 @@ mod plugin;
 mod retention;
 mod secrets;
 mod settings;
+mod settled;
 #[cfg(test)]
 pub(crate) mod tests;
 mod topics;
@@ -32,6 +33,7 @@ pub use message::{Identity, MessageHead, MessagePlace, decode_stored, encode_mes
 pub use plugin::*;
 pub use retention::*;
 pub use secrets::*;
+pub use settled::*;
 pub use topics::*;
 pub use transaction::*;
 
@@ -81,6 +83,7 @@ macro_rules! each_kind {
             $crate::record::filters_kinds,
             $crate::record::plugin_kinds,
             $crate::record::secrets_kinds,
+            $crate::record::settled_kinds,
             $then
         ] }
     };

@@ -21,6 +21,8 @@ macro_rules! plugin_kinds {
             BindingPut,
             /// A binding was removed.
             BindingDelete,
+            /// A binding pauses, or goes on.
+            BindingPaused,
         }
     };
 }
@@ -152,15 +154,41 @@ pub struct BindingPut {
     /// Names of the secrets that `spec` refers to (`{"secret": "orders-db"}`). Whoever read the document says which of its
     /// texts are such names, so that the log decides by a list and not by what it takes a document to mean.
     pub secrets: BTreeSet<String>,
+    /// Where it may keep what, if it may.
+    pub keeps: Option<KeepGrant>,
+}
+
+/// Where a binding may keep state, and how much: what `spec` says of it, for the same reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeepGrant {
+    /// The namespace; several bindings may share one.
+    pub namespace: String,
+    /// Most bytes that the namespace may have after what this binding writes.
+    pub quota: u64,
+}
+
+impl KeepGrant {
+    pub(crate) fn write(&self, w: &mut Writer<'_>) {
+        w.text(&self.namespace);
+        w.u64(self.quota);
+    }
+
+    pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { namespace: r.string("namespace")?, quota: r.u64("quota")? })
+    }
 }
 
 impl Fields for BindingPut {
     const KIND: u16 = 68;
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
-    /// The first version has no secrets.
+    /// The first version has no secrets, the second one keeps nothing.
     fn version(&self) -> u8 {
-        if self.secrets.is_empty() { 1 } else { 2 }
+        match (self.secrets.is_empty(), &self.keeps) {
+            (true, None) => 1,
+            (false, None) => 2,
+            (_, Some(_)) => 3,
+        }
     }
 
     fn write(&self, w: &mut Writer<'_>) {
@@ -171,6 +199,9 @@ impl Fields for BindingPut {
         if self.version() > 1 {
             w.texts(&self.secrets);
         }
+        if let Some(keeps) = &self.keeps {
+            keeps.write(w);
+        }
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -180,6 +211,7 @@ impl Fields for BindingPut {
             spec: r.string("binding")?,
             expected_revision: r.option("expected revision", |r| r.u64("expected revision"))?,
             secrets: BTreeSet::new(),
+            keeps: None,
         })
     }
 
@@ -187,9 +219,12 @@ impl Fields for BindingPut {
         let mut put = Self::read(r)?;
         if version > 1 {
             put.secrets = r.texts("secrets")?;
-            if put.secrets.is_empty() {
-                return Err(DecodeError::Value { field: "secrets", value: 0 });
-            }
+        }
+        if version == 2 && put.secrets.is_empty() {
+            return Err(DecodeError::Value { field: "secrets", value: 0 });
+        }
+        if version > 2 {
+            put.keeps = Some(KeepGrant::read(r)?);
         }
         Ok(put)
     }
@@ -200,5 +235,28 @@ named! {
     BindingDelete = 69 {
         /// Name of the binding.
         name
+    }
+}
+
+/// An operator lets a binding pause, or go on: nothing is asked of its component meanwhile. That outlives its next
+/// [`BindingPut`], and ends with the binding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BindingPaused {
+    /// Name of the binding.
+    pub name: String,
+    /// It pauses from now on; otherwise it goes on.
+    pub paused: bool,
+}
+
+impl Fields for BindingPaused {
+    const KIND: u16 = 71;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.text(&self.name);
+        w.u8(u8::from(self.paused));
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { name: r.string("binding name")?, paused: r.flag("paused")? })
     }
 }

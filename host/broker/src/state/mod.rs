@@ -7,6 +7,7 @@ mod fault;
 mod filters;
 mod groups;
 mod index_entry;
+mod kept;
 mod leaps;
 mod marks;
 mod members;
@@ -36,6 +37,7 @@ pub use filters::{FILTER_TAGS_MAX, FILTERS_MAX, Filters, GROUP_FILTER_TAGS_MAX, 
 pub(crate) use groups::FilterTags;
 pub use groups::{GAPS_MAX, GROUPS_MAX, Gap, Group, Groups, MADE_GROUPS_MAX, PIN_MS, UNUSED_GROUPS_MAX, UNUSED_MS};
 pub use index_entry::{EntryAt, IndexEntry};
+pub use kept::{KEPT_BYTES_MAX, KEPT_KEY_COST, KEPT_KEY_MAX, KEPT_VALUE_MAX, Kept, KeptValue, Namespace};
 pub use leaps::{LEAPS_MAX, Leap, Leaps, Now};
 pub use part::Copies;
 pub use part_check::{check_part, merge_part};
@@ -79,6 +81,7 @@ pub struct State {
     dedup: Dedup,
     plugins: Plugins,
     secrets: SealedSecrets,
+    kept: Kept,
     /// Parts that queues read from or that hold what is remembered; may name some that nothing needs any more.
     named: Named,
     /// What was found damaged in them.
@@ -147,6 +150,11 @@ impl State {
     /// Secrets, sealed.
     pub fn secrets(&self) -> &SealedSecrets {
         &self.secrets
+    }
+
+    /// What bindings keep.
+    pub fn kept(&self) -> &Kept {
+        &self.kept
     }
 
     /// Where the last record lies that was applied since this state was made, or read from a snapshot. The next one lies behind

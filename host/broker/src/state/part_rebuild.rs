@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::part::{Of, Part, Row};
 use super::part_check::whole_row;
 use super::{IndexEntry, RecordAt};
-use crate::record::{Carried, End, MessageHead, Record};
+use crate::record::{Carried, End, MessageHead, Record, SettledHead};
 use crate::{HalfPosition, RecordPosition, TopicId, TransactionOutcome};
 
 /// Makes rows of queues again that are damaged in both copies of a part.
@@ -63,14 +63,30 @@ impl PartRebuild {
             Record::Carried(Carried { from, queued: None, .. }) => {
                 self.carried.insert(HalfPosition::of(from), at.position);
             }
-            Record::End(End { transaction, outcome, queue, .. }) if self.ended.insert(transaction) => {
-                let head = self.halves.remove(&transaction).or_else(|| half(transaction));
-                if let Some(head) = head.filter(|_| outcome == TransactionOutcome::Committed) {
-                    let position = self.carried.get(&transaction).copied().unwrap_or(transaction.first_place());
-                    self.append(head.topic, queue, IndexEntry { position, tag: head.tag });
+            Record::End(end) => self.end(&end, half),
+            // Whether it was in time, only the state could say; it mostly was.
+            Record::Settled(settled) => {
+                if let SettledHead::End(end) = &settled.head {
+                    self.end(end, half);
+                }
+                for (position, head) in settled.messages(at.position) {
+                    self.append(head.topic, head.queue, IndexEntry { position, tag: head.tag });
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The first end of a transaction.
+    fn end(&mut self, end: &End, half: impl FnOnce(HalfPosition) -> Option<MessageHead>) {
+        let End { transaction, outcome, queue, .. } = *end;
+        if !self.ended.insert(transaction) {
+            return;
+        }
+        let head = self.halves.remove(&transaction).or_else(|| half(transaction));
+        if let Some(head) = head.filter(|_| outcome == TransactionOutcome::Committed) {
+            let position = self.carried.get(&transaction).copied().unwrap_or(transaction.first_place());
+            self.append(head.topic, queue, IndexEntry { position, tag: head.tag });
         }
     }
 

@@ -320,6 +320,15 @@ impl Progress {
         }
     }
 
+    /// Deliveries of a message count no more, unless it was delivered again since.
+    pub(super) fn give_back(&mut self, queue: u32, offset: QueueOffset, generation: Generation, attempts: u32) {
+        let current = self.exception(queue, offset).filter(|exception| exception.generation == generation);
+        if let Some(old) = current {
+            let fewer = Exception { attempts: old.attempts.saturating_sub(attempts), ..old.clone() };
+            self.set(queue, offset, fewer);
+        }
+    }
+
     /// Extends a living lease; the handle stays as it is.
     pub(super) fn renew(
         &mut self,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::dedup::Dedup;
 use super::fault::{Gaps, PartError, QueueGap, SnapshotError};
 use super::index_entry::INDEX_ENTRY_LEN;
+use super::kept::Kept;
 use super::leaps::Leaps;
 use super::members::ClusterMembers;
 use super::pages::PartsHealth;
@@ -193,6 +194,7 @@ impl State {
             dedup,
             plugins,
             secrets,
+            kept,
             named,
             health,
             last_applied,
@@ -216,6 +218,9 @@ impl State {
         }
         if *secrets != SealedSecrets::default() {
             snapshot::section(&mut bytes, secrets);
+        }
+        if *kept != Kept::default() {
+            snapshot::section(&mut bytes, kept);
         }
         bytes
     }
@@ -280,6 +285,7 @@ impl State {
             leaps: snapshot::next_if_there(&mut r, from)?,
             members: snapshot::next_if_there(&mut r, from)?,
             secrets: snapshot::next_if_there(&mut r, from)?,
+            kept: snapshot::next_if_there(&mut r, from)?,
             named,
             health,
             last_applied: None,
@@ -302,7 +308,12 @@ impl State {
     ///
     /// A checksum does not hold, or it ends early.
     pub fn check_snapshot(bytes: &[u8]) -> Result<(), SnapshotError> {
-        let last = [Readable::of::<Leaps>(), Readable::of::<ClusterMembers>(), Readable::of::<SealedSecrets>()];
+        let last = [
+            Readable::of::<Leaps>(),
+            Readable::of::<ClusterMembers>(),
+            Readable::of::<SealedSecrets>(),
+            Readable::of::<Kept>(),
+        ];
         snapshot::check(bytes, &SECTIONS, &last)
     }
 

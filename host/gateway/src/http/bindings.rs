@@ -1,4 +1,4 @@
-//! `/v1/bindings`: which component answers for which topic, with what it may do.
+//! `/v1/bindings`: which component answers for which topic, which one consumes for which group, with what it may do.
 //!
 //! What is written is kept as it was sent; what is shown has secrets masked and defaults filled in.
 
@@ -12,8 +12,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use vouch_broker::state::BindingEntry;
-use vouch_broker::{NothingStored, Refusal};
-use vouch_node::{BindingTrial, CleanedFence, PutBinding, SampleHalf};
+use vouch_broker::{NotDone, NothingStored, Refusal};
+use vouch_node::{BindingStanding, BindingTrial, CleanedFence, PutBinding, SampleHalf};
 use vouch_registry::Digest;
 
 use super::App;
@@ -25,13 +25,13 @@ use super::request::{self, Params, PathNames, object, take_name};
 /// How long rows of fences are kept where nobody says.
 const FENCES_KEPT_FOR: &str = "7d";
 /// Members of an answer that a request may repeat and that mean nothing in it.
-const TOLD_ONLY: [&str; 3] = ["digest", "warnings", "standing"];
+const TOLD_ONLY: [&str; 5] = ["digest", "warnings", "standing", "waiting", "paused"];
 
 /// A binding as it was written, but for its secrets (ruling 24), with its name, the digest that answers, and the defaults of
 /// what was left out, those of single limits too.
 fn shown(name: &str, digest: &str, spec: &str) -> Result<Map<String, Value>, Problem> {
-    let defaults = json!({"topics": [], "groups": [], "grants": {}, "config": {}, "body": true, "fallback": "none",
-        "limits": {}, "unchecked": false});
+    let defaults = json!({"topics": [], "groups": [], "subscriptions": {}, "start": "beginning", "grants": {}, "config": {},
+        "body": true, "fallback": "none", "limits": {}, "unchecked": false});
     let mut written = serde_json::from_str(spec).unwrap_or(Value::Null);
     vouch_node::mask_document(&mut written);
     let Value::Object(mut document) = written else {
@@ -48,9 +48,43 @@ fn shown(name: &str, digest: &str, spec: &str) -> Result<Map<String, Value>, Pro
     Ok(document)
 }
 
-/// A binding of the log as it is shown.
-fn entry(name: &str, entry: &BindingEntry) -> Result<Map<String, Value>, Problem> {
-    shown(name, &Digest(entry.digest).to_string(), &entry.spec)
+/// A binding of the log as it is shown, with how it fares, as far as this node knows that.
+async fn entry(app: &App, name: &str, entry: &BindingEntry) -> Result<Map<String, Value>, Problem> {
+    let mut document = shown(name, &Digest(entry.digest).to_string(), &entry.spec)?;
+    document.insert("paused".to_owned(), entry.paused.into());
+    if !entry.groups.is_empty() {
+        match app.node.components.waiting(name).await {
+            Ok(waiting) => tell_waiting(&mut document, waiting),
+            // Another version wrote what this one cannot read: that is no reason to show none of it.
+            Err(NotDone::Refused(_)) => {}
+            Err(why) => return Err(why.into()),
+        }
+    }
+    if let Some(standing) = app.node.components.standing(name, entry.revision) {
+        document.insert("standing".to_owned(), standing_document(&standing));
+    }
+    Ok(document)
+}
+
+/// How many messages wait for the groups of a binding, if it has any.
+fn tell_waiting(document: &mut Map<String, Value>, waiting: Option<u64>) {
+    if let Some(waiting) = waiting {
+        document.insert("waiting".to_owned(), waiting.into());
+    }
+}
+
+/// What a node knows of a binding that it asks; times are written as everywhere in the API.
+fn standing_document(standing: &BindingStanding) -> Value {
+    let mut shown = json!(standing);
+    if let Some(last) = &standing.last_contradiction {
+        shown["last_contradiction"]["at"] = answer::time(last.at_ms).into();
+    }
+    if let Some(consumer) = shown["consumer"].as_object_mut()
+        && let Some(since) = consumer.remove("paused_since_ms").and_then(|since| since.as_u64())
+    {
+        consumer.insert("paused_since".to_owned(), answer::time(since).into());
+    }
+    shown
 }
 
 /// The refusal that says how to set one.
@@ -65,25 +99,27 @@ pub(crate) async fn list(State(app): State<Arc<App>>, params: Params) -> Result<
     let more = found.len() > page.limit;
     found.truncate(page.limit);
     let next = found.last().filter(|_| more).map(|(name, _)| name.clone());
-    let items = found.iter().map(|(name, binding)| entry(name, binding)).collect::<Result<Vec<_>, _>>()?;
+    let mut items = Vec::with_capacity(found.len());
+    for (name, binding) in &found {
+        items.push(entry(&app, name, binding).await?);
+    }
     Ok(answer::list(items, next))
 }
 
 /// `GET /v1/bindings/{name}`.
 pub(crate) async fn show(State(app): State<Arc<App>>, PathNames(name): PathNames<String>) -> Result<Response, Problem> {
-    let binding = app.node.components.binding(&name).await?.ok_or_else(|| missing(&name))?;
-    let mut document = entry(&name, &binding)?;
-    if let Some(standing) = app.node.components.standing(&name, binding.revision) {
-        let mut shown = json!(standing);
-        if let Some(last) = &standing.last_contradiction {
-            shown["last_contradiction"]["at"] = answer::time(last.at_ms).into();
-        }
-        document.insert("standing".to_owned(), shown);
-    }
+    by_name(&app, &name).await
+}
+
+/// A binding as it is now.
+async fn by_name(app: &App, name: &str) -> Result<Response, Problem> {
+    let binding = app.node.components.binding(name).await?.ok_or_else(|| missing(name))?;
+    let document = entry(app, name, &binding).await?;
     Ok((etag(binding.revision), Json(document)).into_response())
 }
 
-/// `PUT /v1/bindings/{name}`: from the next check on, this component answers (ruling 7: by the digest of now).
+/// `PUT /v1/bindings/{name}`: from the next check or delivery on, this component answers (ruling 7: by the digest of now).
+/// One that pauses goes on pausing.
 ///
 /// # Errors
 /// The document is wrong, the component does not fit it, or a precondition does not hold; the binding stays what it
@@ -98,11 +134,15 @@ pub(crate) async fn replace(
     take_name(&mut spec, &name)?;
     TOLD_ONLY.iter().for_each(|told| drop(spec.remove(*told)));
     let spec = Value::Object(spec).to_string();
-    let current = app.node.components.binding(&name).await?.map(|binding| binding.revision);
-    let expect = Preconditions::of(&headers)?.expect(&format!("binding {name}"), current)?;
-    let PutBinding { written: done, digest, warnings } = app.node.components.put_binding(&name, &spec, expect).await?;
+    let current = app.node.components.binding(&name).await?;
+    let revision = current.as_ref().map(|binding| binding.revision);
+    let expect = Preconditions::of(&headers)?.expect(&format!("binding {name}"), revision)?;
+    let PutBinding { written: done, digest, warnings, waiting } =
+        app.node.components.put_binding(&name, &spec, expect).await?;
     let mut document = shown(&name, &digest, &spec)?;
     document.insert("warnings".to_owned(), warnings.into());
+    document.insert("paused".to_owned(), current.is_some_and(|before| before.paused).into());
+    tell_waiting(&mut document, waiting);
     Ok((written(done.created), etag(done.revision), Json(document)).into_response())
 }
 
@@ -111,6 +151,8 @@ pub(crate) async fn replace(
 #[serde(deny_unknown_fields)]
 struct HowToTry {
     half: Option<SampleHalf>,
+    /// The same under the name that it has for a binding that consumes.
+    message: Option<SampleHalf>,
     /// About so many transactions that ended, instead of samples.
     ended: Option<usize>,
 }
@@ -125,14 +167,48 @@ pub(crate) async fn test(
     body: Bytes,
 ) -> Result<Json<BindingTrial>, Problem> {
     let components = &app.node.components;
-    let trial = match request::document(object(&body)?)? {
-        HowToTry { half: Some(_), ended: Some(_) } => {
-            return Err(Problem::malformed("the body has `half` and `ended`: send one of them"));
-        }
-        HowToTry { ended: Some(count), .. } => components.try_ended(&name, count).await?,
-        HowToTry { half, .. } => components.try_binding(&name, half.unwrap_or_default()).await?,
+    let HowToTry { half, message, ended } = request::document(object(&body)?)?;
+    let given = [("half", half.is_some()), ("message", message.is_some()), ("ended", ended.is_some())];
+    let given: Vec<&str> = given.into_iter().filter_map(|(name, is_given)| is_given.then_some(name)).collect();
+    if given.len() > 1 {
+        return Err(Problem::malformed(format!("the body has `{}`: send one of them", given.join("` and `"))));
+    }
+    let trial = match ended {
+        Some(count) => components.try_ended(&name, count).await?,
+        None => components.try_binding(&name, half.or(message).unwrap_or_default()).await?,
     };
     Ok(Json(trial))
+}
+
+/// What has to be said of a pause: nothing.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NothingToSay {}
+
+/// `POST /v1/bindings/{name}/pause`: its component is asked nothing until somebody resumes it, and what waits for it waits.
+pub(crate) async fn pause(
+    State(app): State<Arc<App>>,
+    PathNames(name): PathNames<String>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    set_paused(&app, &name, true, &body).await
+}
+
+/// `POST /v1/bindings/{name}/resume`: it goes on. A pause of its own, after deliveries that failed, ends by itself.
+pub(crate) async fn resume(
+    State(app): State<Arc<App>>,
+    PathNames(name): PathNames<String>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    set_paused(&app, &name, false, &body).await
+}
+
+/// # Errors
+/// There is no such binding. Whether it paused already makes no difference.
+async fn set_paused(app: &App, name: &str, paused: bool, body: &[u8]) -> Result<Response, Problem> {
+    let NothingToSay {} = request::document(object(body)?)?;
+    app.node.components.pause_binding(name, paused).await?;
+    by_name(app, name).await
 }
 
 /// How old rows have to be.
@@ -174,7 +250,8 @@ pub(crate) async fn clean_fences(
     })))
 }
 
-/// `DELETE /v1/bindings/{name}`: its open transactions wait for a producer, or for another binding.
+/// `DELETE /v1/bindings/{name}`: its open transactions wait for a producer, and what is for its groups for a consumer; or both
+/// for another binding.
 pub(crate) async fn remove(
     State(app): State<Arc<App>>,
     PathNames(name): PathNames<String>,

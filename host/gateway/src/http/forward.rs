@@ -28,9 +28,10 @@ const OF_THIS_NODE: [&str; 8] =
     ["/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/damage", "/v1/cluster", "/v1/plugins/{name}/logs"];
 /// Writes that hold what goes to no other node as it came: the node seals it, and sees to it that a leader takes that.
 const SEALED_BY_THIS_NODE: [(&str, &str); 2] = [("PUT", "/v1/secrets/{name}"), ("POST", "/v1/secret-key/rotate")];
-/// What a leader knows more of than the log says: which checks are under way, what came of the last, and whether a binding says
-/// what producers say.
-const LEADER_KNOWS_MORE: [&str; 2] = ["/v1/transactions", "/v1/bindings/"];
+/// What a leader knows more of than the log says: which checks are under way, what came of the last, whether a binding says
+/// what producers say, and how those fare that consume. What bindings keep is in the log.
+const LEADER_KNOWS_MORE: [&str; 4] =
+    ["/v1/transactions", "/v1/transactions/{id}", "/v1/bindings", "/v1/bindings/{name}"];
 /// What is said of a connection, and not of a request; and the token, which each node asks for itself.
 const NOT_PASSED_ON: [HeaderName; 8] = [
     header::AUTHORIZATION,
@@ -59,7 +60,7 @@ pub(super) async fn run(app: &App, (method, path): (&str, &str), parts: Parts, b
         return next.run(Request::from_parts(parts, body.into())).await;
     }
     let (leads, call) = (cluster.leads(), call_of(&parts, &body));
-    let knows_more = LEADER_KNOWS_MORE.iter().any(|begin| path.starts_with(begin));
+    let knows_more = LEADER_KNOWS_MORE.contains(&path);
     let context = CallContext {
         request_id: header_of(&parts.headers, "x-request-id").map(str::to_owned),
         traceparent: header_of(&parts.headers, "traceparent").map(str::to_owned),

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
-use vouch_node::GapView;
+use serde_json::{Map, Value, json};
+use vouch_broker::{NotDone, ResourceName};
+use vouch_node::{GapView, Node};
 
 use super::App;
 use super::answer;
@@ -23,12 +26,21 @@ pub(crate) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// What is told of a group beside its settings: the binding whose component consumes for it, if one does.
+pub(super) async fn told(node: &Node, name: &ResourceName) -> Result<Map<String, Value>, NotDone> {
+    let binding = node.components.binding_of_group(name).await?;
+    Ok(binding.into_iter().map(|binding| ("binding".to_owned(), binding.into())).collect())
+}
+
 /// `GET /v1/groups/{group}/progress`: lag, in flight and ready, of each topic that the group received from.
 pub(crate) async fn progress(
     State(app): State<Arc<App>>,
     PathNames(name): PathNames<String>,
-) -> Result<Response, Problem> {
-    Ok(answer::list(app.node.settings.progress(&name).await?, None))
+) -> Result<Json<Map<String, Value>>, Problem> {
+    let topics = app.node.settings.progress(&name).await?;
+    let mut document = told(&app.node, &ResourceName::parse(&name)).await?;
+    document.insert("items".to_owned(), json!(topics));
+    Ok(Json(document))
 }
 
 /// A gap as the API shows it.

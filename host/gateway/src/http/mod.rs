@@ -12,6 +12,7 @@ mod damage;
 mod door;
 mod forward;
 mod groups;
+mod kept;
 mod logs;
 mod members;
 mod messages;

@@ -15,6 +15,7 @@ use vouch_node::{Expect, GroupInfo, Node, TopicInfo, Written};
 
 use super::App;
 use super::answer::{self, etag, written};
+use super::groups;
 use super::precondition::Preconditions;
 use super::problem::Problem;
 use super::request::{Params, PathNames, document, object, take_name};
@@ -37,6 +38,8 @@ pub(crate) struct FoundResource<C> {
 pub(crate) trait Resource {
     /// `topic` or `group`.
     const WHAT: &'static str;
+    /// Members that answers tell beside the settings, and that a request may repeat.
+    const TOLD: &'static [&'static str];
     /// The settings.
     type Config: Serialize + DeserializeOwned + Clone + Send + Sync;
 
@@ -49,6 +52,8 @@ pub(crate) trait Resource {
         node: &Node,
         name: &ResourceName,
     ) -> impl Future<Output = Result<Option<FoundResource<Self::Config>>, NotDone>> + Send;
+    /// What [`Self::TOLD`] says of this one.
+    fn told(node: &Node, name: &ResourceName) -> impl Future<Output = Result<Map<String, Value>, NotDone>> + Send;
     /// So many, in the order of their names, after this one.
     fn page(
         node: &Node,
@@ -75,6 +80,7 @@ impl From<TopicInfo> for FoundResource<TopicConfig> {
 
 impl Resource for TopicResources {
     const WHAT: &'static str = "topic";
+    const TOLD: &'static [&'static str] = &[];
     type Config = TopicConfig;
 
     fn missing(name: ResourceName) -> Refusal {
@@ -91,6 +97,10 @@ impl Resource for TopicResources {
             Err(NotDone::Refused(Refusal::TopicNotFound(_))) => Ok(None),
             Err(not_done) => Err(not_done),
         }
+    }
+
+    async fn told(_: &Node, _: &ResourceName) -> Result<Map<String, Value>, NotDone> {
+        Ok(Map::new())
     }
 
     async fn page(
@@ -118,6 +128,7 @@ impl From<GroupInfo> for FoundResource<GroupConfig> {
 
 impl Resource for GroupResources {
     const WHAT: &'static str = "group";
+    const TOLD: &'static [&'static str] = &["binding"];
     type Config = GroupConfig;
 
     fn missing(name: ResourceName) -> Refusal {
@@ -130,6 +141,10 @@ impl Resource for GroupResources {
 
     async fn find(node: &Node, name: &ResourceName) -> Result<Option<FoundResource<GroupConfig>>, NotDone> {
         Ok(node.settings.group(name).await?.map(Into::into))
+    }
+
+    async fn told(node: &Node, name: &ResourceName) -> Result<Map<String, Value>, NotDone> {
+        groups::told(node, name).await
     }
 
     async fn page(
@@ -190,7 +205,9 @@ pub(crate) async fn show<R: Resource>(
 ) -> Result<Response, Problem> {
     let name = named::<R>(&name)?;
     let found = R::find(&app.node, &name).await?.ok_or_else(|| R::missing(name))?;
-    Ok((etag(found.revision), Json(shown(&found.name, &found.config)?)).into_response())
+    let mut document = shown(&found.name, &found.config)?;
+    document.extend(R::told(&app.node, &found.name).await?);
+    Ok((etag(found.revision), Json(document)).into_response())
 }
 
 /// `PUT`: replaces the settings; absent ones take their defaults.
@@ -206,6 +223,7 @@ pub(crate) async fn replace<R: Resource>(
 ) -> Result<Response, Problem> {
     let mut body = object(&body)?;
     take_name(&mut body, &name)?;
+    R::TOLD.iter().for_each(|told| drop(body.remove(*told)));
     let config: R::Config = document(body)?;
     let demands = Preconditions::of(&headers)?;
     let expect = if demands.is_empty() {
@@ -241,6 +259,7 @@ pub(crate) async fn change<R: Resource>(
 ) -> Result<Response, Problem> {
     let mut changes = object(&body)?;
     take_name(&mut changes, &name)?;
+    R::TOLD.iter().for_each(|told| drop(changes.remove(*told)));
     let demands = Preconditions::of(&headers)?;
     let tries = if demands.is_empty() { CHANGE_TRIES } else { 1 };
     let resource = named::<R>(&name)?;

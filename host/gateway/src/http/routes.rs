@@ -22,7 +22,7 @@ use super::problem::Problem;
 use super::request::Params;
 use super::resource::{self, GroupResources, TopicResources};
 use super::{
-    bindings, cluster, damage, forward, groups, logs, members, messages, metrics, plugins, root, secrets, span,
+    bindings, cluster, damage, forward, groups, kept, logs, members, messages, metrics, plugins, root, secrets, span,
     transactions,
 };
 
@@ -155,6 +155,12 @@ pub(crate) static ROUTES: &[HttpRoute] = &[
     deletes("/v1/bindings/{name}", &[], || delete(bindings::remove)),
     decides("/v1/bindings/{name}/test", || post(bindings::test)),
     decides("/v1/bindings/{name}/fence-clean", || post(bindings::clean_fences)),
+    decides("/v1/bindings/{name}/pause", || post(bindings::pause)),
+    decides("/v1/bindings/{name}/resume", || post(bindings::resume)),
+    reads("/v1/bindings/{name}/state", &["prefix", "limit", "after"], || get(kept::list)),
+    deletes("/v1/bindings/{name}/state", &["all"], || delete(kept::remove_all)),
+    reads("/v1/bindings/{name}/state/{key}", &[], || get(kept::show)),
+    deletes("/v1/bindings/{name}/state/{key}", &[], || delete(kept::remove)),
     reads("/v1/secrets", PAGE, || get(secrets::list)),
     reads("/v1/secrets/{name}", &[], || get(secrets::show)),
     HttpRoute { query: &["new_key"], ..puts("/v1/secrets/{name}", Media::Secret, || put(secrets::replace)) },

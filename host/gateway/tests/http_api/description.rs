@@ -251,8 +251,11 @@ fn every_setting_is_described() {
     })
     .unwrap();
     let group = vouch_broker::GroupConfig { dead_letter_topic: Some("d".to_owned()), ..Default::default() };
-    for (name, value) in [("Topic", &topic), ("Group", &serde_json::to_value(group).unwrap())] {
-        let mut settings: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).chain(["name"]).collect();
+    // Beside them stands what is told.
+    let group = serde_json::to_value(group).unwrap();
+    for (name, value, told) in [("Topic", &topic, &["name"][..]), ("Group", &group, &["name", "binding"])] {
+        let mut settings: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+        settings.extend(told);
         let mut described = schema(name);
         settings.sort_unstable();
         described.sort_unstable();

@@ -4,10 +4,12 @@
 
 mod api;
 mod bindings;
+mod consumers;
 mod damage;
 mod description;
 mod door;
 mod form;
+mod kept;
 mod logs;
 mod members;
 mod messages;

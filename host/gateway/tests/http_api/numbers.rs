@@ -11,6 +11,7 @@ use vouch_protocol::wire::HeartbeatRequest;
 use vouch_protocol::wire::messaging_service_client::MessagingServiceClient;
 
 use crate::api::{Api, message};
+use crate::consumers;
 
 const DOCUMENT: &str = include_str!("../../../docs/metrics.md");
 
@@ -82,6 +83,17 @@ async fn back_up(api: &Api) {
     tokio::task::spawn_blocking(made).await.unwrap();
 }
 
+/// A component consumes for a group.
+async fn delivered(api: &Api) {
+    consumers::push(api).await;
+    for topic in ["goods", "reservations"] {
+        api.put(&format!("/v1/topics/{topic}"), json!({"queues": 1})).await.is(201);
+    }
+    api.send("goods", consumers::goods("g1", "teapot", 1)).await;
+    api.put("/v1/bindings/stock", consumers::binding()).await.is(201);
+    consumers::until(api, "/v1/bindings/stock", |shown| shown["waiting"] == 0).await;
+}
+
 async fn refused_call(api: &Api) {
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", api.gateway.grpc_addr())).unwrap();
     let mut client = MessagingServiceClient::new(endpoint.connect().await.unwrap());
@@ -98,6 +110,7 @@ async fn the_document_lists_every_metric_with_its_labels_and_no_other() {
     answered_check(&api).await;
     back_up(&api).await;
     refused_call(&api).await;
+    delivered(&api).await;
     let (topic, group) = (ResourceName::plain("plain"), ResourceName::plain("shop"));
     let receive = ReceiveRequest { topic, group, client_id: "c".to_owned(), max: 1, ..ReceiveRequest::default() };
     let delivery = loop {
@@ -136,7 +149,12 @@ async fn the_document_lists_every_metric_with_its_labels_and_no_other() {
         ("vouch_checks_total{binding=\"\",verdict=\"unknown\"}", 0.0),
         ("vouch_checks_total{binding=\"\",verdict=\"commit\"}", 1.0),
         ("vouch_grpc_calls_total{method=\"Heartbeat\",code=\"CLIENT_ID_REQUIRED\"}", 1.0),
-        ("vouch_send_seconds_count", 4.0),
+        ("vouch_deliveries_total{binding=\"stock\",outcome=\"ack\"}", 1.0),
+        ("vouch_deliveries_total{binding=\"stock\",outcome=\"dead_letter\"}", 0.0),
+        ("vouch_deliveries_running{binding=\"stock\"}", 0.0),
+        ("vouch_binding_paused{binding=\"stock\"}", 0.0),
+        ("vouch_delivery_seconds_count", 1.0),
+        ("vouch_send_seconds_count", 5.0),
         ("vouch_receive_seconds_count", 1.0),
         ("vouch_check_seconds_bucket{le=\"+Inf\"}", 0.0),
         ("vouch_cluster_leads", 1.0),

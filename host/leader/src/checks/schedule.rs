@@ -16,7 +16,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use vouch_broker::record::Record;
+use vouch_broker::record::{Record, SettledHead};
 use vouch_broker::state::{BindingEntry, OpenTransaction};
 use vouch_broker::{HalfPosition, Millis, ResourceName, State, TopicId};
 
@@ -357,6 +357,11 @@ impl Schedule {
         match record {
             Record::End(end) => self.settled(end.transaction, state),
             Record::CheckAnswered(answer) => self.settled(answer.transaction, state),
+            Record::Settled(settled) => match &settled.head {
+                SettledHead::End(end) => self.settled(end.transaction, state),
+                SettledHead::CheckAnswered(answer) => self.settled(answer.transaction, state),
+                SettledHead::Ack(_) | SettledHead::DeadLetter(_) => false,
+            },
             Record::Park(park) => self.settled(park.transaction, state),
             Record::ComponentFailed(failed) => self.settled(failed.transaction, state),
             Record::BindingPut(_) | Record::BindingDelete(_) | Record::TopicDelete(_) | Record::TopicForced(_) => {

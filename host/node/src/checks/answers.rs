@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use vouch_broker::record::{CheckAnswered, End, EndedBy};
+use vouch_broker::record::{CheckAnswered, End, EndedBy, Settled, SettledHead};
 use vouch_broker::state::Applied;
 use vouch_broker::{Millis, NotDone, Refusal, State, TransactionOutcome};
 use vouch_plugin::Verdict;
@@ -12,6 +12,8 @@ use vouch_leader::checks::Due;
 
 use super::Asker;
 use super::binding::Bound;
+use crate::components::StagedByCheck;
+use crate::effects::{KeepsOut, Settler};
 use crate::metrics::CheckOutcome;
 use crate::served_shard::transaction_id;
 
@@ -29,29 +31,97 @@ pub(super) fn outcome_of(verdict: &Verdict) -> CheckOutcome {
     }
 }
 
-/// Proposes what a component said. Returns whether that was taken: neither from a binding that is another one by now, nor
-/// where nobody waits for it.
+/// What became of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recorded {
+    /// It is in the log, and counted.
+    Taken,
+    /// Nothing came of it: its binding is another one by now, or nobody waits for it.
+    Dropped,
+    /// What the component had read is another by now.
+    Stale,
+}
+
+impl Recorded {
+    fn of(taken: bool) -> Self {
+        if taken { Self::Taken } else { Self::Dropped }
+    }
+}
+
+/// Proposes what a component said, with what it staged.
 pub(super) async fn record(
     asker: &Asker,
     due: &Due,
     verdict: Verdict,
     by: EndedBy,
     bound: &Bound,
-) -> Result<bool, NotDone> {
+    staged: Option<(Settler, StagedByCheck)>,
+) -> Result<Recorded, NotDone> {
     let (outcome, reason) = match verdict {
         Verdict::Commit => (TransactionOutcome::Committed, String::new()),
         Verdict::Rollback(reason) => (TransactionOutcome::RolledBack, reason),
         Verdict::Unknown { reason, retry_after } => {
             let clamp = |ms: u64| ms.clamp(*RETRY_AFTER_MS.start(), *RETRY_AFTER_MS.end());
             let retry_after_ms = retry_after.map(|after| clamp(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)));
-            return count_unknown(asker, due, retry_after_ms, by, reason, Some(bound.clone())).await;
+            let answer = check_answered(due, retry_after_ms, by, reason);
+            return match staged {
+                Some(staged) => {
+                    let bound = bound.clone();
+                    let (settled, _keeps_out) = settled(asker, SettledHead::CheckAnswered(answer), staged).await?;
+                    let is_awaited = is_awaited(due, Some(bound));
+                    taken(asker.shard.propose_one_if(is_awaited, |out| settled.encode(out)).await?)
+                }
+                None => count(asker, due, answer, Some(bound.clone())).await.map(Recorded::of),
+            };
         }
     };
     let queue = asker.routes.queue_for(&due.topic).await?;
     let end = End { transaction: due.transaction, outcome, queue, by, reason };
     let bound = bound.clone();
-    let ended = asker.ends.end_if(move |state, leader| bound.stays(state, leader), &end).await?;
-    Ok(ended.is_some())
+    let stays = move |state: &State, leader: &Leader| bound.stays(state, leader);
+    match staged {
+        Some(staged) => {
+            let (settled, _keeps_out) = settled(asker, SettledHead::End(end.clone()), staged).await?;
+            taken(asker.ends.settle_if(stays, &end, &settled).await?)
+        }
+        None => Ok(Recorded::of(asker.ends.end_if(stays, &end).await?.is_some())),
+    }
+}
+
+/// The record of an answer with what was staged. Until what comes beside it is dropped nobody who runs alone changes what was
+/// read.
+async fn settled(
+    asker: &Asker,
+    head: SettledHead,
+    (settler, StagedByCheck { staged, keeps_out }): (Settler, StagedByCheck),
+) -> Result<(Settled, KeepsOut), NotDone> {
+    Ok((asker.effects.settled(&settler, head, staged).await?, keeps_out))
+}
+
+fn taken(applied: Option<Applied>) -> Result<Recorded, NotDone> {
+    Ok(match applied {
+        None | Some(Applied::Late) => Recorded::Dropped,
+        Some(Applied::Stale) => Recorded::Stale,
+        Some(_) => Recorded::Taken,
+    })
+}
+
+/// Whether an answer still counts when it is proposed: meanwhile the ask may be answered by another, or the transaction parked
+/// and resumed, or the binding is another one.
+fn is_awaited(due: &Due, bound: Option<Bound>) -> impl FnOnce(&State, &Leader) -> bool + Send + 'static {
+    let this = due.clone();
+    move |state, leader| leader.schedule.is_under_way(&this) && bound.is_none_or(|bound| bound.stays(state, leader))
+}
+
+fn check_answered(due: &Due, retry_after_ms: Option<u64>, by: EndedBy, reason: String) -> CheckAnswered {
+    CheckAnswered {
+        transaction: due.transaction,
+        check_number: due.number,
+        asked_at: due.asked_at,
+        retry_after_ms,
+        by,
+        reason,
+    }
 }
 
 /// Records that nobody knows: `bound` where a component said so. Whether that counted: meanwhile the ask may have had an
@@ -64,20 +134,11 @@ pub(super) async fn count_unknown(
     reason: String,
     bound: Option<Bound>,
 ) -> Result<bool, NotDone> {
-    let this = due.clone();
-    // Meanwhile the ask may be answered by another, or the transaction parked and resumed.
-    let is_awaited = move |state: &State, leader: &Leader| {
-        leader.schedule.is_under_way(&this) && bound.is_none_or(|bound| bound.stays(state, leader))
-    };
-    let answer = CheckAnswered {
-        transaction: due.transaction,
-        check_number: due.number,
-        asked_at: due.asked_at,
-        retry_after_ms,
-        by,
-        reason,
-    };
-    let applied = asker.shard.propose_one_if(is_awaited, |out| answer.encode(out)).await?;
+    count(asker, due, check_answered(due, retry_after_ms, by, reason), bound).await
+}
+
+async fn count(asker: &Asker, due: &Due, answer: CheckAnswered, bound: Option<Bound>) -> Result<bool, NotDone> {
+    let applied = asker.shard.propose_one_if(is_awaited(due, bound), |out| answer.encode(out)).await?;
     Ok(matches!(applied, Some(Applied::Counted { .. })))
 }
 

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use vouch_broker::record::EndedBy;
 use vouch_broker::state::BindingEntry;
-use vouch_broker::{NotDone, State};
+use vouch_broker::{NotDone, Refusal, State};
 use vouch_plugin::{Admission, Checked, NoAnswer, Verdict};
 
-use super::answers::{ask_again, finish, outcome_of, record};
+use super::answers::{Recorded, ask_again, finish, outcome_of, record};
 use super::batches;
 use super::binding::Bound;
 use super::producers::ask_producers;
@@ -17,8 +17,13 @@ use super::unanswered::{Unanswered, no_answer, say_answered, tell_unanswered};
 use vouch_leader::checks::{Checker, Due};
 
 use super::{Asker, ended};
-use crate::components::{Answerer, BatchAnswer, CheckQuestion, JoinedAsk};
+use crate::components::{Answerer, BatchAnswer, CheckQuestion, JoinedAsk, StagedByCheck};
+use crate::effects::{KeepsOut, Settler, is_nothing};
+use crate::served_shard::transaction_id;
 use vouch_leader::Leader;
+
+/// What was read is another by then so often, side by side with others, before a call runs alone.
+const SIDE_BY_SIDE: u32 = 3;
 
 /// Asks once and records what comes of it. Whatever that is, the runner looks again after it.
 pub(super) async fn ask(asker: Arc<Asker>, due: Due) {
@@ -29,15 +34,38 @@ pub(super) async fn ask(asker: Arc<Asker>, due: Due) {
     asker.changed.notify_one();
 }
 
-/// Asks a bound component. What it says is recorded; where it says nothing, a live producer is asked if the binding
-/// wants that, and else it is asked again later.
+/// What is to be done after an ask.
+#[derive(PartialEq, Eq)]
+enum Then {
+    /// Nothing.
+    Done,
+    /// What the component had read is another by now: it is asked once more, and nothing counts.
+    AskOnceMore,
+}
+
+/// Asks a bound component: beside others that read the same, and alone where that went wrong too often.
 async fn ask_component(asker: &Arc<Asker>, due: &Due, name: &str, entry: &BindingEntry) {
-    let Some((answerer, answer)) = checked(asker, due, name, entry).await else { return };
-    let (checked, origin) = match answer {
-        BatchAnswer::Checked { checked, producer } => (checked, producer),
+    for run in 0.. {
+        if ask_component_once(asker, due, (name, entry), run >= SIDE_BY_SIDE).await == Then::Done {
+            return;
+        }
+        tracing::debug!(binding = name, run, "what the component had read is another by now; it is asked once more");
+    }
+}
+
+/// What it says is recorded; where it says nothing, a live producer is asked if the binding
+/// wants that, and else it is asked again later.
+async fn ask_component_once(asker: &Arc<Asker>, due: &Due, (name, entry): (&str, &BindingEntry), alone: bool) -> Then {
+    let settler = Settler::of(name, entry);
+    let Some((answerer, answer)) = checked(asker, due, (name, entry), (&settler, alone)).await else {
+        return Then::Done;
+    };
+    let (checked, origin, staged) = match answer {
+        BatchAnswer::Checked { checked, producer, staged } => (checked, producer, staged),
         // The body cannot be read: this one is reported, the others go on (S3.f).
         BatchAnswer::NotRead(error) => {
-            return no_answer(asker, due, name, Unanswered::of(name, Some(entry.revision), error)).await;
+            no_answer(asker, due, name, Unanswered::of(name, Some(entry.revision), error)).await;
+            return Then::Done;
         }
     };
     let by = EndedBy::Component { binding: name.to_owned(), digest: answerer.binding.digest().to_owned() };
@@ -45,15 +73,16 @@ async fn ask_component(asker: &Arc<Asker>, due: &Due, name: &str, entry: &Bindin
     let reason = match checked {
         Checked::Answer(verdict) => {
             answerer.answered(asker.clock.now());
-            return answered(asker, due, verdict, by, &bound).await;
+            return answered(asker, due, verdict, by, &bound, staged.map(|staged| (settler, *staged))).await;
         }
         Checked::NoAnswer(NoAnswer::NoCapacity { .. }) => {
-            return finish(asker, due, Err(NotDone::internal("no place was free".to_owned()))).await;
+            finish(asker, due, Err(NotDone::internal("no place was free".to_owned()))).await;
+            return Then::Done;
         }
         Checked::NoAnswer(reason) => reason,
     };
     if bound.is_superseded(asker, due, "no answer").await {
-        return;
+        return Then::Done;
     }
     let unanswered = Unanswered {
         by: by.to_string(),
@@ -68,14 +97,21 @@ async fn ask_component(asker: &Arc<Asker>, due: &Due, name: &str, entry: &Bindin
         // A node that stops needs no schedule.
         let _ = asker.shard.lead(note).await;
         tell_unanswered(asker, due, name, &unanswered).await;
-        return ask_producers(asker, due).await;
+        ask_producers(asker, due).await;
+        return Then::Done;
     }
     no_answer(asker, due, name, unanswered).await;
+    Then::Done
 }
 
 /// What the binding says, as it is when it has a place for this: alone, or together with others that wait; `None` where there is
 /// nothing more to do: it cannot be asked, which is told, or nobody wants to hear it any more.
-async fn checked(asker: &Arc<Asker>, due: &Due, name: &str, entry: &BindingEntry) -> Option<(Answerer, BatchAnswer)> {
+async fn checked(
+    asker: &Arc<Asker>,
+    due: &Due,
+    (name, entry): (&str, &BindingEntry),
+    (settler, alone): (&Settler, bool),
+) -> Option<(Answerer, BatchAnswer)> {
     // Where asks go together: where this one waits.
     let mut joined: Option<JoinedAsk> = None;
     loop {
@@ -91,6 +127,17 @@ async fn checked(asker: &Arc<Asker>, due: &Due, name: &str, entry: &BindingEntry
         if answerer.binding.takes_batches() {
             joined.get_or_insert_with(|| answerer.batches.join(due.clone()));
         }
+        // Its part of what the binding keeps comes before the place: who waits for others holds no place that they need.
+        let keeps_out = match &joined {
+            // A call about several stages nothing.
+            Some(_) => KeepsOut::default(),
+            None => tokio::select! {
+                biased;
+                () = ended(&due.ask) => return None,
+                () = asker.stopping.cancelled() => return None,
+                keeps_out = asker.effects.enter(settler, alone) => keeps_out,
+            },
+        };
         // Many asks wait here for few places. They hold no message: that is read, and decompressed, in a place.
         // First whether the ask is over: a place that is free at last is not for a binding that is gone.
         let admission = tokio::select! {
@@ -111,7 +158,8 @@ async fn checked(asker: &Arc<Asker>, due: &Due, name: &str, entry: &BindingEntry
             continue;
         }
         if joined.is_none() {
-            return ask_alone(asker, due, &answerer, admission).await.map(|answer| (answerer, answer));
+            let answer = ask_alone(asker, due, (&answerer, settler), (admission, keeps_out)).await;
+            return answer.map(|answer| (answerer, answer));
         }
         // On its own, so that each is told as soon as there is something to tell. This one is among them, or waits for another place.
         tokio::spawn(batches::ask_waiting(asker.clone(), answerer, admission));
@@ -142,7 +190,12 @@ async fn told(asker: &Asker, due: &Due, joined: JoinedAsk) -> Option<BatchAnswer
 }
 
 /// Asks about this one alone; `None` where nobody wants to hear it any more.
-async fn ask_alone(asker: &Asker, due: &Due, answerer: &Answerer, admission: Admission) -> Option<BatchAnswer> {
+async fn ask_alone(
+    asker: &Asker,
+    due: &Due,
+    (answerer, settler): (&Answerer, &Settler),
+    (admission, keeps_out): (Admission, KeepsOut),
+) -> Option<BatchAnswer> {
     let half = match asker.halves.get(due.transaction).await {
         Ok(half) => half,
         Err(error) => return Some(BatchAnswer::NotRead(error)),
@@ -153,24 +206,50 @@ async fn ask_alone(asker: &Asker, due: &Due, answerer: &Answerer, admission: Adm
     record_half(&half);
     let (asking, about, producer) = (answerer.clone(), CheckQuestion::from(due), half.producer.clone());
     let began = Instant::now();
-    let checked = admission.check_prepared(move || asking.pending(&about, half)).await;
+    let reach = asker.effects.reach(settler, &call_name(due));
+    let (checked, staged) = admission.check_prepared(move || asking.pending(&about, half), Some(reach)).await;
     asker.metrics.check_calls.observe(began.elapsed());
-    Some(BatchAnswer::Checked { checked, producer })
+    let staged = (!is_nothing(&staged)).then(|| Box::new(StagedByCheck { staged, keeps_out }));
+    Some(BatchAnswer::Checked { checked, producer, staged })
 }
 
-/// A component answered: that is recorded and counted, unless its binding is another one by now.
-async fn answered(asker: &Asker, due: &Due, verdict: Verdict, by: EndedBy, bound: &Bound) {
+/// What names a call about a transaction: asked again under the same number it publishes under the same ids.
+pub(super) fn call_name(due: &Due) -> String {
+    format!("{}/{}", transaction_id(due.transaction), due.number)
+}
+
+/// A component answered: that is recorded and counted, with what it staged, unless its binding is another one by now.
+async fn answered(
+    asker: &Asker,
+    due: &Due,
+    verdict: Verdict,
+    by: EndedBy,
+    bound: &Bound,
+    staged: Option<(Settler, StagedByCheck)>,
+) -> Then {
     let outcome = outcome_of(&verdict);
     tracing::debug!(verdict = outcome.as_str(), "a component answered");
-    let recorded = record(asker, due, verdict, by, bound).await;
-    if recorded == Ok(false) {
-        if bound.is_superseded(asker, due, outcome.as_str()).await {
-            return;
+    let stages = staged.is_some();
+    let recorded = record(asker, due, verdict, by, bound, staged).await;
+    match &recorded {
+        Ok(Recorded::Stale) => return Then::AskOnceMore,
+        Ok(Recorded::Dropped) => {
+            if bound.is_superseded(asker, due, outcome.as_str()).await {
+                return Then::Done;
+            }
+            // Nobody waits for it any more, or the change that stood against it was refused.
+            ask_again(asker, due, asker.clock.now()).await;
         }
-        // Nobody waits for it any more, or the change that stood against it was refused.
-        ask_again(asker, due, asker.clock.now()).await;
+        // There is no room for what it keeps, or no topic for what it publishes: that is no answer, and tried again later.
+        Err(NotDone::Refused(Refusal::TooMany(_) | Refusal::NotFound(_) | Refusal::Invalid(_))) if stages => {
+            let why = recorded.err().unwrap_or_else(|| NotDone::internal(String::new()));
+            no_answer(asker, due, &bound.name, Unanswered::of(&bound.name, Some(bound.revision), why)).await;
+            return Then::Done;
+        }
+        Ok(Recorded::Taken) | Err(_) => {}
     }
     say_answered(asker, &bound.name);
     asker.metrics.checks.count(&bound.name, outcome);
     finish(asker, due, recorded.map(drop)).await;
+    Then::Done
 }

@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use vouch_broker::StoredMessage;
-use vouch_plugin::{Admission, Checked, NoAnswer, Pending};
+use vouch_plugin::{Admission, Checked, NoAnswer, Pending, Staged};
 
 use super::Asker;
-use crate::components::{Answerer, BatchAnswer, CheckQuestion, WaitingAsk};
+use super::ask::call_name;
+use crate::components::{Answerer, BatchAnswer, CheckQuestion, StagedByCheck, WaitingAsk};
+use crate::effects::{KeepsOut, is_nothing};
 
 /// Most bytes of transactions that a component is asked about at once; a larger one comes alone.
 const BATCH_BYTES: usize = 1 << 20;
@@ -68,9 +70,10 @@ fn ask_batch<'a>(
         let (answered, asked) = call(asker, answerer, admission, &batch).await;
         let rest = batch.split_off(asked);
         let failed = match answered {
-            Ok(all) => {
+            Ok((all, mut staged)) => {
                 answerer.batches.was_answered(asked);
-                batch.into_iter().zip(all).for_each(|(each, checked)| each.tell(checked));
+                // There is something staged only where one was asked about.
+                batch.into_iter().zip(all).for_each(|(each, checked)| each.tell(checked, std::mem::take(&mut staged)));
                 None
             }
             Err(why) => Some((why, batch)),
@@ -85,7 +88,7 @@ fn ask_batch<'a>(
 /// A call about these failed as a whole.
 async fn split(asker: &Asker, answerer: &Answerer, why: NoAnswer, mut batch: Vec<Asked>) {
     if batch.len() == 1 {
-        batch.into_iter().for_each(|each| each.tell(Checked::NoAnswer(why.clone())));
+        batch.into_iter().for_each(|each| each.tell(Checked::NoAnswer(why.clone()), Staged::default()));
         return;
     }
     if matches!(why, NoAnswer::Deadline { .. } | NoAnswer::TimeUsedUp { .. }) {
@@ -95,7 +98,7 @@ async fn split(asker: &Asker, answerer: &Answerer, why: NoAnswer, mut batch: Vec
     // A service that is away, or slow, is nobody's fault among them, unless one alone is answered.
     if !is_fault_of_one(&why) && !is_one_answered(asker, answerer, &mut batch).await {
         let why = NoAnswer::Several { asked: batch.len(), why: Box::new(why) };
-        batch.into_iter().for_each(|each| each.tell(Checked::NoAnswer(why.clone())));
+        batch.into_iter().for_each(|each| each.tell(Checked::NoAnswer(why.clone()), Staged::default()));
         return;
     }
     let second = batch.split_off(batch.len() / 2);
@@ -112,9 +115,12 @@ async fn is_one_answered(asker: &Asker, answerer: &Answerer, batch: &mut Vec<Ask
             continue;
         }
         let (answered, _) = call(asker, answerer, admission, &alone).await;
-        let checked = answered.map_or_else(Checked::NoAnswer, |mut all| all.remove(0));
+        let (checked, staged) = answered.map_or_else(
+            |why| (Checked::NoAnswer(why), Staged::default()),
+            |(mut all, staged)| (all.remove(0), staged),
+        );
         let is_answered = matches!(checked, Checked::Answer(_));
-        alone.into_iter().for_each(|each| each.tell(checked.clone()));
+        alone.into_iter().for_each(|each| each.tell(checked.clone(), staged.clone()));
         if is_answered {
             return true;
         }
@@ -141,18 +147,21 @@ async fn call(
     answerer: &Answerer,
     admission: Admission,
     batch: &[Asked],
-) -> (Result<Vec<Checked>, NoAnswer>, usize) {
+) -> (Result<(Vec<Checked>, Staged), NoAnswer>, usize) {
     let of = |each: &Asked| (CheckQuestion::from(&each.waiting.due), each.half.clone());
     let questions: Vec<_> = batch.iter().map(of).collect();
     let (asking, fitted) = (answerer.clone(), Arc::new(AtomicUsize::new(0)));
     let fits = fitted.clone();
     let began = Instant::now();
-    let answered = admission.check_many_prepared(move || {
+    // Of several nothing is staged: they read what their binding keeps, and that is all.
+    let call = batch.first().map(|first| call_name(&first.waiting.due)).unwrap_or_default();
+    let reach = asker.effects.reach(&answerer.settler, &call);
+    let prepare = move || {
         let prepared = fitting(questions.into_iter().map(|(question, half)| asking.pending(&question, half)));
         fits.store(prepared.len(), Ordering::Relaxed);
         prepared
-    });
-    let answered = answered.await;
+    };
+    let answered = admission.check_many_prepared(prepare, Some(reach)).await;
     asker.metrics.check_calls.observe(began.elapsed());
     // None was prepared where the host failed before that.
     let asked = fitted.load(Ordering::Relaxed);
@@ -178,9 +187,10 @@ impl Asked {
         !self.waiting.due.ask.is_over()
     }
 
-    fn tell(self, checked: Checked) {
+    fn tell(self, checked: Checked, staged: Staged) {
         let Self { waiting, half } = self;
-        waiting.tell(BatchAnswer::Checked { checked, producer: half.producer });
+        let staged = (!is_nothing(&staged)).then(|| Box::new(StagedByCheck { staged, keeps_out: KeepsOut::default() }));
+        waiting.tell(BatchAnswer::Checked { checked, producer: half.producer, staged });
     }
 }
 

@@ -46,7 +46,7 @@ async fn compare_one(asker: &Asker, (topic, transaction, outcome): SampledEnd) -
     let Ok(half) = asker.halves.get(transaction).await else { return false };
     let Ok(answerer) = asker.bound.answerer(&name, &entry).await else { return false };
     let ended = EndedByProducer { transaction, topic, half, outcome };
-    match compare(&answerer, ended, &asker.clock).await {
+    match compare(&answerer, ended, (&asker.effects, &asker.clock)).await {
         Ok(compared) => {
             match &compared {
                 Compared::Agrees => asker.metrics.comparisons.count(&name, true),

@@ -24,6 +24,7 @@ pub(crate) use outages::Outages;
 use vouch_leader::checks::{Ask, Checker, Due};
 
 use crate::components::BoundComponents;
+use crate::effects::Effects;
 use crate::metrics::Metrics;
 use crate::routes::Routes;
 use crate::sessions::Sessions;
@@ -58,6 +59,8 @@ pub(crate) struct Asker {
     /// Which queue a committed half goes to.
     pub(crate) routes: Arc<Routes>,
     pub(crate) metrics: Arc<Metrics>,
+    /// What components stage.
+    pub(crate) effects: Arc<Effects>,
     /// What was said about checks without an answer.
     pub(crate) outages: Arc<Outages>,
     /// A check may be due earlier than was known, or a binding changed.
@@ -116,6 +119,8 @@ async fn take_due(asker: &Asker) -> Result<(Vec<Due>, Option<Millis>), NotDone> 
         .lead(move |state, leader| {
             let now = clock.now();
             leader.schedule.take(state, now, |topic| match state.plugins().binding_of_topic(topic) {
+                // It waits until an operator lets it go on.
+                Some((_, entry)) if entry.paused => None,
                 Some((binding, entry)) => {
                     Some(Checker::Component { binding: binding.to_owned(), entry: Arc::new(entry.clone()) })
                 }

@@ -7,15 +7,23 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use vouch_broker::NotDone;
 use vouch_leader::checks::Due;
-use vouch_plugin::Checked;
+use vouch_plugin::{Checked, Staged};
+
+use crate::effects::KeepsOut;
 
 /// Most transactions that a component is asked about at once.
 const BATCH_ITEMS: usize = 128;
 
+/// What a component staged with an answer about one transaction, and its part of what its binding keeps.
+pub(crate) struct StagedByCheck {
+    pub(crate) staged: Staged,
+    pub(crate) keeps_out: KeepsOut,
+}
+
 /// What came of one ask of a batch.
 pub(crate) enum BatchAnswer {
     /// The component was asked.
-    Checked { checked: Checked, producer: String },
+    Checked { checked: Checked, producer: String, staged: Option<Box<StagedByCheck>> },
     /// Its half message cannot be read.
     NotRead(NotDone),
 }
@@ -145,7 +153,7 @@ mod tests {
                 continue;
             }
             let checked = Checked::NoAnswer(vouch_plugin::NoAnswer::LeftOut);
-            waiting.tell(BatchAnswer::Checked { checked, producer: n.to_string() });
+            waiting.tell(BatchAnswer::Checked { checked, staged: None, producer: n.to_string() });
             let Ok(BatchAnswer::Checked { producer, .. }) = answer.await else { panic!("it was told") };
             assert_eq!(producer, n.to_string());
         }

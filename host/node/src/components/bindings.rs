@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use vouch_broker::record::{BindingDelete, BindingPut};
+use vouch_broker::record::{BindingDelete, BindingPaused, BindingPut};
 use vouch_broker::state::BindingEntry;
 use vouch_broker::{MessageKind, NotDone, Refusal, ResourceName, State};
-use vouch_plugin::Binding;
 use vouch_registry::{Digest, Reference, ReferenceError, Target};
 
 use super::Components;
 use super::bound::bind;
 use super::document::{BindingDocument, refuse_masked};
+use super::joining::check_exports;
+use super::pending::Answerer;
 use crate::written::written;
 use crate::{Expect, Written};
 
@@ -23,6 +24,8 @@ pub struct PutBinding {
     /// What its owner should know: what the component wants and is not granted, what its databases may forget, that it could not
     /// be tried.
     pub warnings: Vec<String>,
+    /// How many messages wait for its groups, if it consumes.
+    pub waiting: Option<u64>,
 }
 
 /// One that can be set.
@@ -30,7 +33,8 @@ struct Bindable {
     digest: Digest,
     secrets: BTreeSet<String>,
     document: BindingDocument,
-    binding: Binding,
+    /// Made for its trial.
+    answerer: Answerer,
 }
 
 impl Components {
@@ -44,29 +48,51 @@ impl Components {
         self.writable.check()?;
         vouch_registry::check_binding_name(name)
             .map_err(|error| NotDone::Refused(Refusal::Invalid(error.to_string())))?;
-        let Bindable { digest, secrets, document, binding } = self.try_bind(name, spec).await?;
-        let mut warnings = binding.warnings();
+        let Bindable { digest, secrets, document, answerer } = self.try_bind(name, spec).await?;
+        let mut warnings = answerer.binding.warnings();
         let mut untried = None;
         if !document.unchecked {
-            let (seen, why) = self.try_before_it_stands(&binding, &document).await?;
+            let (seen, why) = self.try_before_it_stands(&answerer, &document).await?;
             warnings.extend(seen);
             warnings.extend(
                 why.as_ref().map(|why| format!("the binding stands untried, and is tried again once a minute: {why}")),
             );
             untried = why;
         }
+        warnings.extend(self.missing_targets(&document).await?);
+        self.join_groups(name, &document).await?;
         let put = BindingPut {
             name: name.to_owned(),
             digest: digest.0,
             spec: spec.to_owned(),
             expected_revision: expect.revision(),
             secrets,
+            keeps: document.keeps(name),
         };
         let written = written(&self.shard, |out| put.encode(out)).await?;
         if let Some(why) = untried {
             self.stands_untried(name, written.revision, why).await;
         }
-        Ok(PutBinding { written, digest: digest.to_string(), warnings })
+        let waiting = if document.groups.is_empty() { None } else { self.waiting(name).await? };
+        Ok(PutBinding { written, digest: digest.to_string(), warnings, waiting })
+    }
+
+    /// Lets a binding pause, or go on: nothing is asked of its component meanwhile, and what waits for it waits.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub async fn pause_binding(&self, name: &str, paused: bool) -> Result<(), NotDone> {
+        self.writable.check()?;
+        let record = BindingPaused { name: name.to_owned(), paused };
+        self.shard.propose_one(|out| record.encode(out)).await.map(drop)
+    }
+
+    /// All bindings by name, each with whether its operator lets it pause.
+    pub async fn pauses(&self) -> Result<Vec<(String, bool)>, NotDone> {
+        let list = |state: &State| {
+            state.plugins().bindings().map(|(name, binding)| (name.to_owned(), binding.paused)).collect()
+        };
+        self.shard.read(list).await
     }
 
     /// Removes a binding. What it was asked and did not answer before is asked again, of whoever is bound then: when this
@@ -121,14 +147,16 @@ impl Components {
         // First what bounds how much there is to look through.
         let secrets = document.secrets();
         let opened = self.bound.opened(&secrets).await?;
-        let binding = bind(&plugin, &document, (name, 0), &opened, None)?.binding;
+        let answerer = bind(&plugin, &document, (name, 0, 0), &opened, None)?;
         let spec = document.spec(name, &opened)?;
         let checked = tokio::task::spawn_blocking(move || plugin.check_config(&spec)).await;
         checked
             .map_err(|error| NotDone::internal(format!("the config cannot be checked: {error}")))?
             .map_err(|error| NotDone::Refused(Refusal::Invalid(error.to_string())))?;
         self.check_topics(&document.topics).await?;
-        Ok(Bindable { digest, secrets, document, binding })
+        self.check_subscriptions(&document).await?;
+        check_exports(&answerer.binding, &document)?;
+        Ok(Bindable { digest, secrets, document, answerer })
     }
 
     /// Refuses topics that do not exist, and those of which no transaction can come: a component is never asked about them.

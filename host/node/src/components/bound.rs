@@ -15,6 +15,7 @@ use super::document::{BindingDocument, Fallback};
 use super::file::ComponentFiles;
 use super::pending::Answerer;
 use super::there::BindingsThen;
+use crate::effects::Settler;
 use crate::secrets::{OpenedSecrets, SealedSecretsHere};
 use vouch_shard::Shard;
 
@@ -56,7 +57,7 @@ impl BoundComponents {
             let document = BindingDocument::parse(&entry.spec)?;
             let plugin = self.load(Digest(entry.digest)).await?;
             let opened = self.secrets.opened(&document.secrets()).await?;
-            bind(&plugin, &document, (name, entry.revision), &opened, before.as_ref())
+            bind(&plugin, &document, (name, entry.revision, entry.created), &opened, before.as_ref())
         };
         self.answerers.get_or_make(name, of, make).await
     }
@@ -146,7 +147,7 @@ impl BoundComponents {
 pub(super) fn bind(
     plugin: &Plugin,
     document: &BindingDocument,
-    (name, revision): (&str, u64),
+    (name, revision, created): (&str, u64, u64),
     opened: &OpenedSecrets,
     before: Option<&Answerer>,
 ) -> Result<Answerer, NotDone> {
@@ -159,6 +160,11 @@ pub(super) fn bind(
         binding: bound.map_err(|error| NotDone::Refused(Refusal::Invalid(error.to_string())))?,
         fallback_to_producer: document.fallback == Fallback::Producer,
         revision,
+        settler: Settler {
+            binding: name.to_owned(),
+            created,
+            namespace: document.keeps(name).map(|keeps| keeps.namespace),
+        },
         answered_at: before.map(|before| before.answered_at.clone()).unwrap_or_default(),
         notes: before.map(|before| before.notes.clone()).unwrap_or_default(),
         batches: before.map(|before| before.batches.clone()).unwrap_or_default(),

@@ -1,6 +1,7 @@
 //! A component is asked about transactions that their producers ended themselves: in dry calls, as if each were long open and
 //! this its last check. Where it says the opposite, its fence lies in the wrong place, or nobody writes it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use vouch_broker::{HalfPosition, Millis, NotDone, RecordPosition, ResourceName, StoredMessage, TransactionOutcome};
@@ -9,6 +10,7 @@ use vouch_shard::clock::Clock;
 
 use super::pending::{Answerer, CheckQuestion};
 use super::standing::Contradiction;
+use crate::effects::Effects;
 use crate::served_shard::transaction_id;
 
 /// How old a transaction is made out to be at its last check: whatever a binding waits for is over by then.
@@ -33,7 +35,11 @@ pub(crate) enum Compared {
 }
 
 /// Asks about one. What comes of it is not noted yet.
-pub(crate) async fn compare(answerer: &Answerer, ended: EndedByProducer, clock: &Clock) -> Result<Compared, NotDone> {
+pub(crate) async fn compare(
+    answerer: &Answerer,
+    ended: EndedByProducer,
+    (effects, clock): (&Arc<Effects>, &Clock),
+) -> Result<Compared, NotDone> {
     let EndedByProducer { transaction, topic, half, outcome } = ended;
     let now = clock.now();
     let opened_at = Millis(now.0.saturating_sub(LONG_MS).min(half.stored_at.0));
@@ -43,7 +49,8 @@ pub(crate) async fn compare(answerer: &Answerer, ended: EndedByProducer, clock: 
     let pending = tokio::task::spawn_blocking(move || asking.pending(&question, half)).await;
     let pending =
         pending.map_err(|error| NotDone::internal(format!("a half message cannot be made ready: {error}")))?;
-    let Tried { checked, .. } = answerer.binding.try_check(pending).await;
+    let reach = effects.reach(&answerer.settler, &pending.transaction_id);
+    let Tried { checked, .. } = answerer.binding.try_check(pending, Some(reach)).await;
     let (said, reason) = match checked {
         Checked::Answer(Verdict::Commit) => (TransactionOutcome::Committed, String::new()),
         Checked::Answer(Verdict::Rollback(reason)) => (TransactionOutcome::RolledBack, reason),

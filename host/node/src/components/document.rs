@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
+use vouch_broker::record::KeepGrant;
 use vouch_broker::state::check_secret_name;
-use vouch_broker::{NotDone, Refusal, ResourceName};
+use vouch_broker::{NotDone, Refusal, ResourceName, TagFilter};
 use vouch_plugin::{
     BindingSpec, DatabasePassword, Grants, Limits, MASK, mask_document, mask_urls, masked_member, named_secret,
 };
 
 use crate::secrets::OpenedSecrets;
+use vouch_protocol::validate;
+use vouch_protocol::wire::{FilterExpression, FilterType};
 
 /// A binding as users write it (`PUT /v1/bindings/{name}`).
 #[derive(Clone, Debug, Deserialize)]
@@ -19,7 +22,13 @@ pub(super) struct BindingDocument {
     #[serde(default)]
     pub(super) topics: Vec<String>,
     #[serde(default)]
-    groups: Vec<String>,
+    pub(super) groups: Vec<String>,
+    /// What the groups receive: topics, each with a filter.
+    #[serde(default)]
+    subscriptions: BTreeMap<String, String>,
+    /// Where the groups begin on topics that they did not receive from before.
+    #[serde(default)]
+    pub(super) start: BoundStart,
     #[serde(default)]
     grants: Grants,
     #[serde(default)]
@@ -33,6 +42,17 @@ pub(super) struct BindingDocument {
     /// It is not tried before it stands.
     #[serde(default)]
     pub(super) unchecked: bool,
+}
+
+/// Where a group begins on a topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum BoundStart {
+    /// Where the group's settings say: with the first message that is there, unless somebody set them otherwise.
+    #[default]
+    Beginning,
+    /// With the first message that is sent from then on.
+    End,
 }
 
 /// Components get the body unless their binding says otherwise.
@@ -60,21 +80,66 @@ impl BindingDocument {
             let error = without_values(&error.to_string());
             NotDone::Refused(Refusal::Invalid(format!("the binding cannot be read: {}", mask_urls(&error))))
         })?;
-        if !document.groups.is_empty() {
-            return Err(NotDone::Refused(Refusal::NotBuilt("a binding for consumer groups (use topics)")));
-        }
-        if document.topics.is_empty() {
-            return Err(NotDone::Refused(Refusal::Invalid(
-                "the binding names no topic; list at least one in \"topics\"".to_owned(),
-            )));
+        if document.topics.is_empty() && document.groups.is_empty() {
+            return invalid(
+                "the binding names neither a topic nor a group; list in \"topics\" whose transactions it answers for, or in \"groups\" \
+                 for whom it consumes",
+            );
         }
         for topic in &document.topics {
             ResourceName::parse(topic).check_topic()?;
         }
+        document.check_groups()?;
         for secret in document.secrets() {
             check_secret_name(&secret)?;
         }
         Ok(document)
+    }
+
+    /// Groups consume something, and nothing is subscribed to for nobody.
+    fn check_groups(&self) -> Result<(), NotDone> {
+        for group in &self.groups {
+            ResourceName::parse(group).check_group()?;
+        }
+        self.subscribed()?;
+        match (self.groups.is_empty(), self.subscriptions.is_empty()) {
+            (false, true) => invalid(
+                "the binding consumes for a group and says not what; add \"subscriptions\": {\"TOPIC\": \"*\"}, or a filter in the \
+                 place of the asterisk",
+            ),
+            (true, false) => {
+                invalid("the binding has subscriptions and no group that they are for; list one in \"groups\"")
+            }
+            _ if self.groups.is_empty() && self.start == BoundStart::End => {
+                invalid("\"start\" says where a group begins, and the binding has none; leave it out")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Topics that its groups receive, each with what they want of it.
+    pub(super) fn subscribed(&self) -> Result<Vec<(ResourceName, TagFilter)>, NotDone> {
+        let each = self.subscriptions.iter().map(|(topic, filter)| {
+            let name = ResourceName::parse(topic);
+            name.check_topic()?;
+            let expression = FilterExpression { r#type: FilterType::Tag.into(), expression: filter.clone() };
+            let filter = validate::tag_filter(Some(&expression)).map_err(|violation| {
+                NotDone::Refused(Refusal::Invalid(format!("subscriptions.{topic}: {violation}")))
+            })?;
+            Ok((name, filter))
+        });
+        each.collect()
+    }
+
+    /// Where it may keep something, and how much.
+    pub(super) fn keeps(&self, name: &str) -> Option<KeepGrant> {
+        let namespace = self.grants.namespace(name)?;
+        Some(KeepGrant { namespace, quota: self.limits.state.0 })
+    }
+
+    /// Topics that it may publish to.
+    pub(super) fn publishes(&self) -> impl Iterator<Item = ResourceName> + '_ {
+        self.grants.publish.iter().map(|topic| ResourceName::parse(topic))
     }
 
     /// The secrets that it names, each once.
@@ -117,6 +182,18 @@ impl BindingDocument {
             hidden: opened.texts().map(str::to_owned).collect(),
         })
     }
+}
+
+fn invalid<T>(why: &str) -> Result<T, NotDone> {
+    Err(NotDone::Refused(Refusal::Invalid(why.to_owned())))
+}
+
+/// What the groups of a binding receive, by its document.
+///
+/// # Errors
+/// The document cannot be read.
+pub(crate) fn subscriptions_of(spec: &str) -> Result<Vec<(ResourceName, TagFilter)>, NotDone> {
+    BindingDocument::parse(spec)?.subscribed()
 }
 
 /// The limits that hold for a binding whose document has these `limits`: those that it sets, and the defaults of the others.

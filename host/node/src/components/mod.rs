@@ -12,6 +12,8 @@ mod comparing;
 mod document;
 mod engine;
 mod file;
+mod joining;
+mod kept;
 mod pending;
 mod standing;
 mod there;
@@ -27,17 +29,21 @@ use vouch_broker::{NotDone, Refusal, State};
 use vouch_plugin::Engine;
 use vouch_registry::Digest;
 
+use crate::consumers::ConsumerStandings;
+use crate::effects::Effects;
 use crate::shortages::Shortages;
 use crate::transactions::{EndSample, Halves};
 use crate::writable::Writable;
-pub(crate) use batches::{BatchAnswer, JoinedAsk, WaitingAsk};
+pub(crate) use batches::{BatchAnswer, JoinedAsk, StagedByCheck, WaitingAsk};
 pub use bindings::PutBinding;
 pub(crate) use bound::BoundComponents;
 pub use cleaning::{CleanedFence, FenceCleaning};
 pub(crate) use comparing::{Compared, EndedByProducer, compare, note};
 pub use document::limits_in_force;
+pub(crate) use document::subscriptions_of;
 pub(crate) use engine::{check_settings, open_store, remove_unused, start_engine};
 pub(crate) use file::ComponentFiles;
+pub use kept::{KeptPage, KeptView};
 pub(crate) use pending::{Answerer, CheckQuestion};
 pub use standing::{BindingStanding, Contradiction};
 pub(crate) use there::BindingsThen;
@@ -64,6 +70,10 @@ pub struct Components {
     pub(crate) clock: Arc<Clock>,
     /// An upload can wait where the disk is full.
     pub(crate) shortages: Arc<Shortages>,
+    /// What components stage.
+    pub(crate) effects: Arc<Effects>,
+    /// How bindings fare that consume.
+    pub(crate) consumers: Arc<ConsumerStandings>,
 }
 
 impl Components {

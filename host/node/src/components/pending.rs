@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use vouch_broker::{BodyEncoding, HalfPosition, Millis, ResourceName, StoredMessage};
+use vouch_broker::{BodyEncoding, HalfPosition, MessageKind, Millis, ResourceName, StoredMessage};
 use vouch_plugin::{Binding, Message, Pending};
 use vouch_protocol::DecompressError;
 use vouch_protocol::limits::DECOMPRESSED_BODY_MAX_BYTES;
 
 use super::batches::WaitingBatch;
 use super::standing::BindingNotes;
+use crate::effects::Settler;
 use crate::served_shard::transaction_id;
 use vouch_leader::checks::Due;
 
@@ -21,6 +22,8 @@ pub(crate) struct Answerer {
     pub(crate) fallback_to_producer: bool,
     /// Log position of the record that set the binding.
     pub(crate) revision: u64,
+    /// Who it is in the record of an answer.
+    pub(crate) settler: Settler,
     /// When it last answered; 0 before it did. Tells a transaction on which the component fails from a component that always
     /// fails (ruling 4).
     pub(super) answered_at: Arc<AtomicU64>,
@@ -53,25 +56,10 @@ impl Answerer {
     /// Decompresses the body: takes up to a second and up to `limits.memory`, so it belongs into a place of the
     /// binding.
     pub(crate) fn pending(&self, question: &CheckQuestion, half: StoredMessage) -> Pending {
-        let half = &half;
-        let message = &half.message;
-        let (body_size, body) = self.body(question.transaction, half);
+        let id = transaction_id(question.transaction).to_string();
         Pending {
-            transaction_id: transaction_id(question.transaction).to_string(),
-            half: Message {
-                id: message.message_id.clone(),
-                topic: question.topic.to_string(),
-                tag: message.tag.clone(),
-                keys: message.keys.clone(),
-                message_group: message.message_group.clone(),
-                properties: message.properties.clone(),
-                attributes: attributes(half),
-                born_at_ms: message.born_at.0,
-                born_host: message.born_host.clone(),
-                stored_at_ms: half.stored_at.0,
-                body_size: u32::try_from(body_size).unwrap_or(u32::MAX),
-                body,
-            },
+            half: self.message(&id, &question.topic, &half),
+            transaction_id: id,
             producer: half.producer.clone(),
             opened_at_ms: question.opened_at.0,
             asked_at_ms: question.asked_at.0,
@@ -80,14 +68,35 @@ impl Answerer {
         }
     }
 
+    /// A message of this topic as the component gets it; `about` names the transaction or delivery.
+    ///
+    /// Decompresses the body, as [`Self::pending`] does.
+    pub(crate) fn message(&self, about: &str, topic: &ResourceName, stored: &StoredMessage) -> Message {
+        let message = &stored.message;
+        let (body_size, body) = self.body(about, stored);
+        Message {
+            id: message.message_id.clone(),
+            topic: topic.to_string(),
+            tag: message.tag.clone(),
+            keys: message.keys.clone(),
+            message_group: message.message_group.clone(),
+            properties: message.properties.clone(),
+            attributes: attributes(stored),
+            born_at_ms: message.born_at.0,
+            born_host: message.born_host.clone(),
+            stored_at_ms: stored.stored_at.0,
+            body_size: u32::try_from(body_size).unwrap_or(u32::MAX),
+            body,
+        }
+    }
+
     /// The body that a component gets, and how large it is. Never fails: a transaction must not be stuck for a body
     /// that cannot be decompressed.
-    fn body(&self, transaction: HalfPosition, half: &StoredMessage) -> (u64, Bytes) {
+    fn body(&self, about: &str, stored: &StoredMessage) -> (u64, Bytes) {
         let max = self.binding.body_max().as_usize();
-        body_for(half, self.binding.wants_body(), max).unwrap_or_else(|error| {
-            let id = transaction_id(transaction);
-            tracing::warn!(transaction = %id, %error, "the body of a half message is handed over as it was sent");
-            as_sent(half, self.binding.wants_body())
+        body_for(stored, self.binding.wants_body(), max).unwrap_or_else(|error| {
+            tracing::warn!(about, %error, "the body of a message is handed over as it was sent");
+            as_sent(stored, self.binding.wants_body())
         })
     }
 
@@ -128,7 +137,13 @@ fn as_sent(half: &StoredMessage, wanted: bool) -> (u64, Bytes) {
 
 /// What the broker knows of the message beside what its producer said.
 fn attributes(half: &StoredMessage) -> Vec<(String, String)> {
-    let mut attributes = vec![("message-type".to_owned(), "transaction".to_owned())];
+    let kind = match half.message.kind {
+        MessageKind::Normal => "normal",
+        MessageKind::Fifo => "fifo",
+        MessageKind::Delay => "delay",
+        MessageKind::Transaction => "transaction",
+    };
+    let mut attributes = vec![("message-type".to_owned(), kind.to_owned())];
     if let Some(trace) = &half.message.trace_context {
         attributes.push(("trace-context".to_owned(), trace.clone()));
     }
@@ -139,7 +154,7 @@ fn attributes(half: &StoredMessage) -> Vec<(String, String)> {
 mod tests {
     use std::io::Write;
 
-    use vouch_broker::{MessageKind, NewMessage};
+    use vouch_broker::NewMessage;
 
     use super::*;
 

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use vouch_broker::RecordPosition;
 
+use crate::consumers::ConsumerStanding;
+
 /// After so many answers in a row that contradict producers, its checks close no fence any more.
 const CONTRADICTIONS_THAT_HOLD: u32 = 10;
 /// Between two lines of the node's log about contradictions of one binding.
@@ -48,6 +50,9 @@ pub struct BindingStanding {
     /// The last one that was contradicted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_contradiction: Option<Contradiction>,
+    /// How it fares as a consumer, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<ConsumerStanding>,
 }
 
 /// The same while it changes.

@@ -8,13 +8,17 @@ use serde::{Deserialize, Serialize};
 use vouch_broker::record::EndedBy;
 use vouch_broker::state::{BindingEntry, Ended};
 use vouch_broker::{HalfPosition, NotDone, Refusal, ResourceName, State, TopicId};
-use vouch_plugin::{Binding, ByteSize, Checked, ExaminedDatabase, Message, Pending, SqlError, Tried, Verdict};
+use vouch_plugin::{
+    Answered, ByteSize, ConsumerDelivery, ConsumerVerdict, ExaminedDatabase, Message, Pending, SqlError, Tried, Verdict,
+};
 
 use super::bound::bind;
 use super::comparing::LONG_MS;
 use super::document::BindingDocument;
+use super::pending::Answerer;
 use super::standing::{BindingStanding, Contradiction};
 use super::{Compared, Components, EndedByProducer, compare, note};
+use crate::effects::Effects;
 use crate::stored;
 use crate::turns::{STEP, blocking};
 use vouch_registry::Digest;
@@ -87,15 +91,17 @@ struct SampleAsk {
 const FIRST_CHECK: SampleAsk = SampleAsk { asked_as: "first check", age_ms: 0, number: 1, checks_left: 9 };
 /// Of an old transaction: all that a component does it does by then.
 const LAST_CHECK: SampleAsk = SampleAsk { asked_as: "last check", age_ms: LONG_MS, number: 10, checks_left: 0 };
+/// How a component is asked that consumes.
+const DELIVERY: &str = "delivery";
 /// In the place of an answer.
 const NO_ANSWER: &str = "no answer";
 
 /// One dry call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TriedCall {
-    /// `first check` or `last check`.
+    /// `first check`, `last check` or `delivery`.
     pub asked_as: &'static str,
-    /// `commit`, `rollback`, `unknown` or `no answer`.
+    /// `commit`, `rollback` or `unknown` of a check; `ack`, `retry` or `reject` of a delivery; `no answer`.
     pub answer: &'static str,
     /// The component's reason, or why there is no answer.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -137,9 +143,9 @@ impl Components {
     /// [`Refusal::NotFound`]; why it cannot be asked at all.
     pub async fn try_binding(&self, name: &str, half: SampleHalf) -> Result<BindingTrial, NotDone> {
         let (entry, document) = self.to_try(name).await?;
-        let binding = self.one_to_try(name, &entry, &document).await?;
-        let message = sample(&document, half, self.clock.now().0);
-        let trial = tried(&binding, message, self.clock.now().0, &[FIRST_CHECK, LAST_CHECK]).await;
+        let one = self.one_to_try(name, &entry, &document).await?;
+        let asks = Asks { half, now_ms: self.clock.now().0, checks: &[FIRST_CHECK, LAST_CHECK] };
+        let trial = tried(&one, &document, asks, &self.effects).await;
         // What it was tried with may have been odd: that it works is told, and no more.
         if let (Some(answerer), Ok(None)) = (self.bound.made(name, entry.revision), verdict(&trial)) {
             answerer.notes.tried(None);
@@ -169,7 +175,7 @@ impl Components {
             let Ok(half) = self.halves.get(transaction).await else { continue };
             let ended_at = ended.record;
             let ended = EndedByProducer { transaction, topic, half, outcome: ended.outcome };
-            compared.push((ended_at, compare(&answerer, ended, &self.clock).await?));
+            compared.push((ended_at, compare(&answerer, ended, (&self.effects, &self.clock)).await?));
         }
         // In the order of their ends: what it says of the newest is how it is now.
         compared.iter().rev().for_each(|(ended_at, compared)| note(&answerer, *ended_at, compared));
@@ -191,7 +197,11 @@ impl Components {
 
     /// What is known of a binding where this node asks it.
     pub fn standing(&self, name: &str, revision: u64) -> Option<BindingStanding> {
-        self.bound.made(name, revision).map(|answerer| answerer.notes.shown())
+        let consumer = self.consumers.of(name);
+        match self.bound.made(name, revision) {
+            Some(answerer) => Some(BindingStanding { consumer, ..answerer.notes.shown() }),
+            None => consumer.map(|consumer| BindingStanding { consumer: Some(consumer), ..BindingStanding::default() }),
+        }
     }
 
     /// Tries a binding before it stands (ruling 34). Returns what is to be warned of, and why nobody knows whether it works.
@@ -200,11 +210,10 @@ impl Components {
     /// [`Refusal::Invalid`]: something is wrong with it that stays so.
     pub(super) async fn try_before_it_stands(
         &self,
-        binding: &Binding,
+        answerer: &Answerer,
         document: &BindingDocument,
     ) -> Result<(Vec<String>, Option<String>), NotDone> {
-        let now = self.clock.now().0;
-        let asking = tried(binding, sample(document, SampleHalf::default(), now), now, &[LAST_CHECK]);
+        let asking = tried(answerer, document, Asks::of_last_check(self.clock.now().0), &self.effects);
         let Ok(trial) = tokio::time::timeout(TRIAL_WITHIN, asking).await else {
             return Ok((Vec::new(), Some(format!("it was not tried to the end within {} s", TRIAL_WITHIN.as_secs()))));
         };
@@ -230,6 +239,7 @@ impl Components {
             answerer.notes.tried(Some(why));
         }
         let (bound, clock, name) = (Arc::downgrade(&self.bound), self.clock.clone(), name.to_owned());
+        let effects = self.effects.clone();
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(TRY_AGAIN_AFTER).await;
@@ -244,9 +254,8 @@ impl Components {
                     return;
                 }
                 drop(bound);
-                let now = clock.now().0;
-                let message = sample(&document, SampleHalf::default(), now);
-                let found = verdict(&tried(&answerer.binding, message, now, &[LAST_CHECK]).await);
+                let asks = Asks::of_last_check(clock.now().0);
+                let found = verdict(&tried(&answerer, &document, asks, &effects).await);
                 if let Err(wrong) = &found {
                     tracing::warn!(
                         binding = name,
@@ -272,10 +281,10 @@ impl Components {
         name: &str,
         entry: &BindingEntry,
         document: &BindingDocument,
-    ) -> Result<Binding, NotDone> {
+    ) -> Result<Answerer, NotDone> {
         let plugin = self.bound.load(Digest(entry.digest)).await?;
         let opened = self.bound.opened(&document.secrets()).await?;
-        Ok(bind(&plugin, document, (name, 0), &opened, None)?.binding)
+        bind(&plugin, document, (name, 0, entry.created), &opened, None)
     }
 
     /// The newest transactions of these topics that their producers ended, at most `count`, the newest first.
@@ -307,13 +316,49 @@ impl Components {
     }
 }
 
-/// Looks at a binding's databases, and asks its component so.
-async fn tried(binding: &Binding, message: Message, now_ms: u64, asks: &[SampleAsk]) -> BindingTrial {
+/// What a binding is tried with.
+struct Asks {
+    /// What the user says of the message.
+    half: SampleHalf,
+    now_ms: u64,
+    /// How it is asked about a transaction, if it answers for topics.
+    checks: &'static [SampleAsk],
+}
+
+impl Asks {
+    /// With a message that is made up.
+    fn of_last_check(now_ms: u64) -> Self {
+        Self { half: SampleHalf::default(), now_ms, checks: &[LAST_CHECK] }
+    }
+}
+
+/// Looks at a binding's databases, and asks its component: about a transaction if it answers for topics, and with a delivery if
+/// it consumes for groups.
+async fn tried(answerer: &Answerer, document: &BindingDocument, asks: Asks, effects: &Arc<Effects>) -> BindingTrial {
+    let (binding, Asks { half, now_ms, checks }) = (&answerer.binding, asks);
     let databases = binding.examine().await.into_iter().map(tried_database).collect();
     let mut calls = Vec::new();
-    for ask in asks {
-        let asked = pending(message.clone(), now_ms, ask);
-        calls.push(tried_call(ask.asked_as, binding, binding.try_check(asked).await));
+    let reach = || Some(effects.reach(&answerer.settler, SAMPLE));
+    let checks = if document.topics.is_empty() { &[] } else { checks };
+    for ask in checks {
+        let asked = pending(sample(document, half.clone(), now_ms), now_ms, ask);
+        let Tried { checked, asked, wrong, took, memory } = binding.try_check(asked, reach()).await;
+        let call = TriedCall::of(ask.asked_as, said(checked, check_said), binding.limits().memory);
+        calls.push(call.with(asked, wrong, took, memory));
+    }
+    if let Some(group) = document.groups.first() {
+        let message = delivered_sample(document, half, now_ms);
+        let delivery = ConsumerDelivery {
+            delivery_key: SAMPLE.to_owned(),
+            message,
+            group: group.clone(),
+            delivered_at_ms: now_ms,
+            attempt: 1,
+            attempts_left: 16,
+        };
+        let Tried { checked, asked, wrong, took, memory } = binding.try_consume(delivery, reach()).await;
+        let call = TriedCall::of(DELIVERY, said(checked, consumer_said), binding.limits().memory);
+        calls.push(call.with(asked, wrong, took, memory));
     }
     BindingTrial { databases, calls, ended: None }
 }
@@ -347,26 +392,47 @@ fn tried_database(ExaminedDatabase { name, found }: ExaminedDatabase) -> TriedDa
     }
 }
 
-fn tried_call(asked_as: &'static str, binding: &Binding, tried: Tried) -> TriedCall {
-    let Tried { checked, asked, wrong, took, memory } = tried;
-    let (answer, reason, failed) = match checked {
-        Checked::Answer(Verdict::Commit) => ("commit", String::new(), None),
-        Checked::Answer(Verdict::Rollback(reason)) => ("rollback", reason, None),
-        Checked::Answer(Verdict::Unknown { reason, .. }) => ("unknown", reason, None),
-        Checked::NoAnswer(why) => {
-            let failed = why.blames_component().then(|| why.to_string());
-            (NO_ANSWER, why.to_string(), failed)
-        }
-    };
-    TriedCall {
-        asked_as,
-        answer,
-        reason,
-        wrong: wrong.or(failed),
-        asked_for: asked,
-        took_ms: millis(took),
-        memory,
-        memory_limit: binding.limits().memory,
+/// An answer in words, or none.
+fn said<V>(answered: Answered<V>, say: impl FnOnce(V) -> (&'static str, String)) -> Answered<(&'static str, String)> {
+    match answered {
+        Answered::Answer(verdict) => Answered::Answer(say(verdict)),
+        Answered::NoAnswer(why) => Answered::NoAnswer(why),
+    }
+}
+
+/// What a component said of a transaction, and why.
+fn check_said(verdict: Verdict) -> (&'static str, String) {
+    match verdict {
+        Verdict::Commit => ("commit", String::new()),
+        Verdict::Rollback(reason) => ("rollback", reason),
+        Verdict::Unknown { reason, .. } => ("unknown", reason),
+    }
+}
+
+/// What a component said of a delivery, and why.
+fn consumer_said(verdict: ConsumerVerdict) -> (&'static str, String) {
+    match verdict {
+        ConsumerVerdict::Ack => ("ack", String::new()),
+        ConsumerVerdict::Retry { reason, .. } => ("retry", reason),
+        ConsumerVerdict::Reject(reason) => ("reject", reason),
+    }
+}
+
+impl TriedCall {
+    fn of(asked_as: &'static str, said: Answered<(&'static str, String)>, memory_limit: ByteSize) -> Self {
+        let (answer, reason, wrong) = match said {
+            Answered::Answer((answer, reason)) => (answer, reason, None),
+            Answered::NoAnswer(why) => {
+                let failed = why.blames_component().then(|| why.to_string());
+                (NO_ANSWER, why.to_string(), failed)
+            }
+        };
+        let (asked_for, took_ms, memory) = (Vec::new(), 0, ByteSize(0));
+        Self { asked_as, answer, reason, wrong, asked_for, took_ms, memory, memory_limit }
+    }
+
+    fn with(self, asked: Vec<String>, wrong: Option<String>, took: Duration, memory: ByteSize) -> Self {
+        Self { asked_for: asked, wrong: wrong.or(self.wrong), took_ms: millis(took), memory, ..self }
     }
 }
 
@@ -397,6 +463,19 @@ fn sample(document: &BindingDocument, half: SampleHalf, now_ms: u64) -> Message 
         body_size: u32::try_from(body.len()).unwrap_or(u32::MAX),
         body,
     }
+}
+
+/// A message that is delivered: of the first topic that is subscribed to, if the user names none, and with a body that is JSON, since
+/// many components want that.
+fn delivered_sample(document: &BindingDocument, half: SampleHalf, now_ms: u64) -> Message {
+    let first = || document.subscribed().ok()?.first().map(|(topic, _)| topic.to_string());
+    let half = SampleHalf {
+        topic: half.topic.clone().or_else(first),
+        body: Some(half.body.clone().unwrap_or_else(|| "{}".to_owned())),
+        ..half
+    };
+    let attributes = vec![("message-type".to_owned(), "normal".to_owned())];
+    Message { attributes, ..sample(document, half, now_ms) }
 }
 
 fn pending(half: Message, now_ms: u64, ask: &SampleAsk) -> Pending {

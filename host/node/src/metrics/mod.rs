@@ -2,6 +2,7 @@
 
 mod checks;
 mod comparisons;
+mod deliveries;
 mod process;
 mod view;
 mod walk;
@@ -12,10 +13,12 @@ use vouch_commitlog::Durations;
 
 pub use checks::{CheckCounts, Checks, PRODUCER};
 pub use comparisons::{ComparisonCounts, Comparisons};
+pub use deliveries::{Deliveries, DeliveryCounts};
 pub use process::ProcessUse;
 pub use view::{GroupLag, SeriesView, TopicTransactions};
 
 pub(crate) use checks::CheckOutcome;
+pub(crate) use deliveries::DeliveryOutcome;
 pub(crate) use view::Views;
 
 /// Counters that no state holds. What a message touches is an atomic addition.
@@ -45,6 +48,10 @@ pub struct Metrics {
     pub check_calls: Durations,
     /// What was answered to checks.
     pub checks: Checks,
+    /// Calls of components about a delivery, without the wait for a place to run.
+    pub delivery_calls: Durations,
+    /// What became of those deliveries.
+    pub deliveries: Deliveries,
     /// How that compares with what producers said.
     pub comparisons: Comparisons,
 }

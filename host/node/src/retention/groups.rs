@@ -71,7 +71,8 @@ impl GroupsLook {
             if now.ms_since(group.seen) < every {
                 continue;
             }
-            if sessions.has_member(&group.name) {
+            let bound = || state.plugins().binding_of_group(&group.name.to_string()).is_some();
+            if sessions.has_member(&group.name) || bound() {
                 look.living.push(group.id);
             } else if group.is_forgotten(state.at(Millis(now.0.saturating_sub(UNUSED_SEEN_EVERY_MS)))) {
                 look.unused.push(group.id);

@@ -1,6 +1,6 @@
 //! What the members of a group ask for, and where that differs (ruling 12).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -114,6 +114,46 @@ impl Sessions {
                 "members of a group have different filters; a message is skipped for the group only if none of them \
                  wants it, and each gets only what it asks for: give all members the same filter"
             );
+        }
+    }
+}
+
+impl Sessions {
+    /// These are the bindings that consume, each as a member of its group; those that were there before and are not among them
+    /// are none any more. What a binding wants is not skipped for its group, whether it receives or pauses.
+    pub(crate) fn set_bound(&self, bound: Vec<(String, ResourceName, Vec<(ResourceName, TagFilter)>)>) {
+        let now = Instant::now();
+        let declared = |group: &ResourceName, subscriptions: Vec<(ResourceName, TagFilter)>| DeclaredByClient {
+            role: SessionRole::PushConsumer,
+            group: Some(group.clone()),
+            subscriptions: subscriptions.into_iter().collect(),
+            ..DeclaredByClient::default()
+        };
+        let mut after: BTreeMap<_, _> = bound
+            .into_iter()
+            .map(|(binding, group, subscriptions)| {
+                let declared = declared(&group, subscriptions);
+                ((binding, group), declared)
+            })
+            .collect();
+        let mut differing = Vec::new();
+        {
+            let mut table = self.table();
+            std::mem::swap(&mut table.bound, &mut after);
+            let (before, nobody) = (after, DeclaredByClient::default());
+            let SessionTable { groups, bound, .. } = &mut *table;
+            for (of, member) in bound.iter() {
+                let was = before.get(of).unwrap_or(&nobody);
+                if was != member {
+                    differing.extend(groups.change(was, member).into_iter().map(|each| (of.0.clone(), each)));
+                }
+            }
+            for (_, gone) in before.iter().filter(|(of, _)| !bound.contains_key(of)) {
+                groups.change(gone, &nobody);
+            }
+        }
+        for (binding, differing) in differing {
+            self.report(&binding, vec![differing], now);
         }
     }
 }

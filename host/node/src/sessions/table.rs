@@ -1,6 +1,6 @@
 //! The sessions themselves, and the indexes over what they declared.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -34,6 +34,8 @@ pub(super) struct SessionTable {
     /// Streams to other nodes, while this one leads.
     pub(super) there: StreamsThere,
     pub(super) leadership: Option<Leadership>,
+    /// Bindings that consume, as members of their groups.
+    pub(super) bound: BTreeMap<(String, ResourceName), DeclaredByClient>,
 }
 
 impl SessionTable {

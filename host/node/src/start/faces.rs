@@ -173,6 +173,8 @@ impl NodeParts {
             clock: self.signals.clock.clone(),
             writable: self.writable(),
             shortages: common.shortages.clone(),
+            effects: common.effects.clone(),
+            consumers: common.consumers.clone(),
         })
     }
 

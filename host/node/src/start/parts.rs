@@ -11,7 +11,9 @@ use vouch_storage::{DiskUse, Lookups, ScrubReport, ShardFolder};
 
 use crate::NodeConfig;
 use crate::components::{BoundComponents, ComponentFiles};
+use crate::consumers::ConsumerStandings;
 use crate::directory::Directory;
+use crate::effects::Effects;
 use crate::forwarding::{HandedOutThere, HttpApi, Leaders};
 use crate::metrics::Metrics;
 use crate::node::NodeIdentity;
@@ -93,6 +95,10 @@ pub(super) struct CommonParts {
     /// What is refused for want of space.
     pub(super) shortages: Arc<Shortages>,
     pub(super) metrics: Arc<Metrics>,
+    /// What components stage.
+    pub(super) effects: Arc<Effects>,
+    /// How bindings fare that consume.
+    pub(super) consumers: Arc<ConsumerStandings>,
     /// What retention did.
     pub(super) retention: Arc<RetentionReport>,
 }
@@ -132,6 +138,8 @@ impl NodeParts {
         let secured = self.speaking.as_ref().map(|speaking| speaking.is_secured());
         let (belongs, named) = (self.signals.belongs(), self.signals.secret_keys());
         let key_exchange = Arc::new(KeyExchange::new(keys, leaders.clone(), belongs, named, secured));
+        let effects =
+            Arc::new(Effects::new(shard.clone(), self.signals.clock.clone(), routes.clone(), self.identity.cluster_id));
         let files = ComponentFiles { shard: shard.clone(), log: log.clone(), store: self.store.clone() };
         CommonParts {
             leaders,
@@ -150,6 +158,8 @@ impl NodeParts {
             others_room,
             shortages,
             metrics,
+            effects,
+            consumers: Arc::default(),
             retention: Arc::default(),
         }
     }

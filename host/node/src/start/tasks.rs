@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::parts::{CommonParts, NodeParts};
 use crate::checks::{self, Asker};
+use crate::consumers::{self, Consumers};
 use crate::retention::{self, Retention};
 use crate::served::Upkeep;
 use crate::watch::{self, FolderWatch};
@@ -21,6 +22,7 @@ impl NodeTasks<'_> {
         let asker = self.asker();
         tokio::spawn(checks::run_comparisons(asker.clone()));
         tokio::spawn(checks::run(asker));
+        tokio::spawn(consumers::run(self.consumers()));
         tokio::spawn(retention::run(self.retention()));
         tokio::spawn(watch::run(self.watch()));
     }
@@ -39,7 +41,25 @@ impl NodeTasks<'_> {
             routes: common.routes.clone(),
             metrics: common.metrics.clone(),
             outages: Arc::default(),
+            effects: common.effects.clone(),
             changed: parts.signals.checks_changed.clone(),
+            stopping: parts.stopping.clone(),
+        })
+    }
+
+    /// What delivers to components.
+    fn consumers(&self) -> Arc<Consumers> {
+        let (parts, common) = (self.parts, self.common);
+        Arc::new(Consumers {
+            shard: parts.shard.clone(),
+            clock: parts.signals.clock.clone(),
+            log: parts.log.clone(),
+            bound: common.bound.clone(),
+            effects: common.effects.clone(),
+            sessions: parts.sessions.clone(),
+            metrics: common.metrics.clone(),
+            standings: common.consumers.clone(),
+            changed: parts.signals.bindings_changed.clone(),
             stopping: parts.stopping.clone(),
         })
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use vouch_broker::record::{End, EndedBy};
+use vouch_broker::record::{End, EndedBy, Settled};
 use vouch_broker::state::Applied;
 use vouch_broker::{NotDone, Refusal, State, TransactionOutcome};
 use vouch_leader::Leader;
@@ -37,6 +37,20 @@ impl Ends {
     ) -> Result<Option<EndReceipt>, NotDone> {
         let applied = self.shard.propose_one_if(condition, |out| end.encode(out)).await.transpose();
         applied.map(|applied| self.ended(end, applied)).transpose()
+    }
+
+    /// The same with what a component staged: what came of it, if this holds.
+    pub(crate) async fn settle_if(
+        &self,
+        condition: impl FnOnce(&State, &Leader) -> bool + Send + 'static,
+        end: &End,
+        settled: &Settled,
+    ) -> Result<Option<Applied>, NotDone> {
+        match self.shard.propose_one_if(condition, |out| settled.encode(out)).await {
+            Ok(Some(applied @ Applied::Ended { .. })) => self.ended(end, Ok(applied.clone())).map(|_| Some(applied)),
+            Ok(other) => Ok(other),
+            Err(error) => self.ended(end, Err(error)).map(|_| None),
+        }
     }
 
     fn ended(&self, end: &End, applied: Result<Applied, NotDone>) -> Result<EndReceipt, NotDone> {

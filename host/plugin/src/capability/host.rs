@@ -6,18 +6,22 @@ use crate::{
         types,
     },
     guest::CallState,
+    handed::takes,
     log::LogSource,
 };
 
 impl types::Host for CallState {}
 
 impl Host for CallState {
-    fn log(&mut self, level: Level, text: String) {
+    fn log(&mut self, level: Level, text: String) -> wasmtime::Result<()> {
+        takes(text.len())?;
         self.log.write(level, LogSource::Guest, text);
+        Ok(())
     }
 
-    fn config(&mut self, name: String) -> Option<String> {
-        self.config.get(&name).cloned()
+    fn config(&mut self, name: String) -> wasmtime::Result<Option<String>> {
+        takes(name.len())?;
+        Ok(self.config.get(&name).cloned())
     }
 
     fn now(&mut self) -> u64 {

@@ -19,6 +19,7 @@ use wasmtime_wasi_http::{
 
 use crate::{
     guest::CallState,
+    handed::takes,
     memory::{BODY_HELD, weight_of_field, weight_of_fields, weight_of_method, weight_of_scheme},
 };
 
@@ -31,6 +32,12 @@ impl CallState {
     /// Counts what the guest hands over before it is taken, so that it is stopped before the memory is used.
     fn hold(&mut self, bytes: usize) -> wasmtime::Result<()> {
         self.cap.hold(bytes, &mut self.table)
+    }
+
+    /// The same of one text, and of no more than one call may hand over.
+    fn take(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        takes(bytes)?;
+        self.hold(bytes)
     }
 }
 
@@ -56,6 +63,7 @@ pub(crate) fn count_what_is_held(linker: &mut Linker<CallState>) -> wasmtime::Re
     linker.allow_shadowing(true);
     let mut types = linker.instance("wasi:http/types@0.2.12")?;
     types.func_wrap("[static]fields.from-list", |mut store: Store<'_>, (list,): (Vec<(String, Vec<u8>)>,)| {
+        takes(list.iter().map(|(name, value)| name.len() + value.len()).sum())?;
         let state = store.data_mut();
         state.hold(list.iter().map(|(name, value)| weight_of_field(name, value)).sum())?;
         header(HostFields::from_list(&mut state.http(), list))
@@ -63,6 +71,7 @@ pub(crate) fn count_what_is_held(linker: &mut Linker<CallState>) -> wasmtime::Re
     types.func_wrap(
         "[method]fields.set",
         |mut store: Store<'_>, (fields, name, values): (Fields, String, Vec<Vec<u8>>)| {
+            takes(name.len() + values.iter().map(Vec::len).sum::<usize>())?;
             let state = store.data_mut();
             state.hold(values.iter().map(|value| weight_of_field(&name, value)).sum())?;
             header(HostFields::set(&mut state.http(), fields, name, values))
@@ -71,6 +80,7 @@ pub(crate) fn count_what_is_held(linker: &mut Linker<CallState>) -> wasmtime::Re
     types.func_wrap(
         "[method]fields.append",
         |mut store: Store<'_>, (fields, name, value): (Fields, String, Vec<u8>)| {
+            takes(name.len() + value.len())?;
             let state = store.data_mut();
             state.hold(weight_of_field(&name, &value))?;
             header(HostFields::append(&mut state.http(), fields, name, value))
@@ -83,9 +93,26 @@ pub(crate) fn count_what_is_held(linker: &mut Linker<CallState>) -> wasmtime::Re
         state.hold(weight)?;
         Ok((HostFields::clone(&mut state.http(), fields)?,))
     })?;
+    bound_names(&mut types)?;
     count_requests(&mut types)?;
     linker.allow_shadowing(false);
     Ok(())
+}
+
+/// The functions that take the name of a field and keep nothing: each with the bound that all functions have.
+fn bound_names(types: &mut wasmtime::component::LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
+    types.func_wrap("[method]fields.get", |mut store: Store<'_>, (fields, name): (Fields, String)| {
+        takes(name.len())?;
+        Ok((HostFields::get(&mut store.data_mut().http(), fields, name)?,))
+    })?;
+    types.func_wrap("[method]fields.has", |mut store: Store<'_>, (fields, name): (Fields, String)| {
+        takes(name.len())?;
+        Ok((HostFields::has(&mut store.data_mut().http(), fields, name)?,))
+    })?;
+    types.func_wrap("[method]fields.delete", |mut store: Store<'_>, (fields, name): (Fields, String)| {
+        takes(name.len())?;
+        header(HostFields::delete(&mut store.data_mut().http(), fields, name))
+    })
 }
 
 /// The functions by which a guest builds a request, each with its memory counted first. They stand in place of the
@@ -95,7 +122,7 @@ fn count_requests(types: &mut wasmtime::component::LinkerInstance<'_, CallState>
         "[method]outgoing-request.set-method",
         |mut store: Store<'_>, (request, method): (Request, Method)| {
             let state = store.data_mut();
-            state.hold(weight_of_method(&method))?;
+            state.take(weight_of_method(&method))?;
             Ok((HostOutgoingRequest::set_method(&mut state.http(), request, method)?,))
         },
     )?;
@@ -103,7 +130,7 @@ fn count_requests(types: &mut wasmtime::component::LinkerInstance<'_, CallState>
         "[method]outgoing-request.set-scheme",
         |mut store: Store<'_>, (request, scheme): (Request, Option<Scheme>)| {
             let state = store.data_mut();
-            state.hold(scheme.as_ref().map_or(0, weight_of_scheme))?;
+            state.take(scheme.as_ref().map_or(0, weight_of_scheme))?;
             Ok((HostOutgoingRequest::set_scheme(&mut state.http(), request, scheme)?,))
         },
     )?;
@@ -111,7 +138,7 @@ fn count_requests(types: &mut wasmtime::component::LinkerInstance<'_, CallState>
         "[method]outgoing-request.set-authority",
         |mut store: Store<'_>, (request, authority): (Request, Option<String>)| {
             let state = store.data_mut();
-            state.hold(authority.as_ref().map_or(0, String::len))?;
+            state.take(authority.as_ref().map_or(0, String::len))?;
             Ok((HostOutgoingRequest::set_authority(&mut state.http(), request, authority)?,))
         },
     )?;
@@ -119,7 +146,7 @@ fn count_requests(types: &mut wasmtime::component::LinkerInstance<'_, CallState>
         "[method]outgoing-request.set-path-with-query",
         |mut store: Store<'_>, (request, path): (Request, Option<String>)| {
             let state = store.data_mut();
-            state.hold(path.as_ref().map_or(0, String::len))?;
+            state.take(path.as_ref().map_or(0, String::len))?;
             Ok((HostOutgoingRequest::set_path_with_query(&mut state.http(), request, path)?,))
         },
     )?;

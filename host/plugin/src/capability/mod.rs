@@ -2,8 +2,9 @@
 
 mod host;
 mod http;
-mod not_granted;
+mod outbox;
 mod sql;
+mod state;
 mod wasi;
 
 use wasmtime::component::{HasSelf, Linker};
@@ -24,6 +25,7 @@ pub(crate) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
     linker.instance(crate::guest_code::CHECKBACK)?;
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     wasi::tell_errors_without_backtraces(linker)?;
+    wasi::bound_what_is_handed_over(linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     http::count_what_is_held(linker)
 }

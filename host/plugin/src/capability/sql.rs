@@ -9,18 +9,17 @@ use crate::{
         host::Level,
         sql::{self, Host},
     },
-    error_text::cut,
     guest::CallState,
+    handed::takes,
     log::LogSource,
 };
 
-/// Bytes of what is noted of one thing that a dry call asks for.
-const ASKED_BYTES: usize = 512;
 /// What is said where a fence is held that no database holds.
 const HELD_BY_THE_HOST: &str = "close-fence answers held: what this component says of transactions is not what their producers \
     said of the last ten that it was asked about; vouch binding test NAME --ended 50 lists them";
 
-type Answer<T> = Result<T, sql::SqlError>;
+/// An answer for the guest, or the end of it.
+type Answer<T> = wasmtime::Result<Result<T, sql::SqlError>>;
 
 impl CallState {
     /// The database that the binding calls so, and by when it must answer.
@@ -36,14 +35,16 @@ impl CallState {
     /// What a database answered, for the guest. One that was not there is nobody's fault in here.
     fn told<T, U>(&self, answer: Result<T, SqlError>, to_wit: impl FnOnce(T) -> U) -> Answer<U> {
         if let Some(dry) = &self.sql.dry {
-            dry.answered(answer.as_ref().err());
+            let refused = answer.as_ref().err();
+            let stays_so = refused.filter(|error| matches!(error, SqlError::Invalid(_) | SqlError::NotGranted(_)));
+            dry.answered(stays_so.map(SqlError::to_string));
         }
-        answer.map(to_wit).map_err(|error| {
+        Ok(answer.map(to_wit).map_err(|error| {
             if matches!(error, SqlError::Unavailable(_) | SqlError::TimedOut(_) | SqlError::InDoubt(_)) {
                 self.trouble().note(|| format!("a database: {error}"));
             }
             error_to_wit(error)
-        })
+        }))
     }
 
     /// Notes what a dry call asks of a database.
@@ -54,13 +55,13 @@ impl CallState {
             text.push_str(" | ");
             text.push_str(&statement.text);
         }
-        cut(&mut text, ASKED_BYTES);
         dry.asked(text);
     }
 }
 
 impl Host for CallState {
     async fn run(&mut self, database: String, statement: sql::Statement) -> Answer<sql::RowSet> {
+        takes(weight(&database, [], [&statement]))?;
         self.asks(&database, "run", [&statement]);
         let answer = match self.database(&database) {
             Ok((database, call)) => database.run(&statement_of(statement), call).await,
@@ -70,6 +71,7 @@ impl Host for CallState {
     }
 
     async fn run_all(&mut self, database: String, statements: Vec<sql::Statement>) -> Answer<Vec<sql::RowSet>> {
+        takes(weight(&database, [], &statements))?;
         self.asks(&database, "run-all", &statements);
         let answer = match self.database(&database) {
             Ok((database, call)) => database.run_all(&statements_of(statements), call).await,
@@ -79,6 +81,7 @@ impl Host for CallState {
     }
 
     async fn run_once(&mut self, database: String, key: String, statements: Vec<sql::Statement>) -> Answer<sql::Once> {
+        takes(weight(&database, [&key], &statements))?;
         self.asks(&database, "run-once", &statements);
         let answer = match self.database(&database) {
             Ok((database, call)) => database.run_once(&key, &statements_of(statements), call).await,
@@ -91,6 +94,7 @@ impl Host for CallState {
     }
 
     async fn read_fence(&mut self, database: String, keys: Vec<String>) -> Answer<Vec<sql::Fenced>> {
+        takes(weight(&database, &keys, []))?;
         self.asks(&database, "read-fence", []);
         let answer = match self.database(&database) {
             Ok((database, call)) => database.read_fence(&keys, call).await,
@@ -100,6 +104,7 @@ impl Host for CallState {
     }
 
     async fn close_fence(&mut self, database: String, key: String, also: Vec<sql::Statement>) -> Answer<sql::Fenced> {
+        takes(weight(&database, [&key], &also))?;
         self.asks(&database, "close-fence", &also);
         let answer = match self.database(&database) {
             Ok(_) if self.sql.holds_fences => {
@@ -111,6 +116,25 @@ impl Host for CallState {
         };
         self.told(answer, fenced_to_wit)
     }
+}
+
+/// Bytes that a guest handed over with a call.
+fn weight<'a>(
+    database: &str,
+    keys: impl IntoIterator<Item = &'a String>,
+    statements: impl IntoIterator<Item = &'a sql::Statement>,
+) -> usize {
+    let value = |value: &sql::Value| match value {
+        sql::Value::Text(text) => text.len(),
+        sql::Value::Bytes(bytes) => bytes.len(),
+        sql::Value::Null | sql::Value::Boolean(_) | sql::Value::Integer(_) | sql::Value::Real(_) => 0,
+    };
+    let own = size_of::<sql::Value>();
+    let statement =
+        |each: &sql::Statement| each.text.len() + each.params.iter().map(|param| own + value(param)).sum::<usize>();
+    database.len()
+        + keys.into_iter().map(|key| size_of::<String>() + key.len()).sum::<usize>()
+        + statements.into_iter().map(|each| size_of::<sql::Statement>() + statement(each)).sum::<usize>()
 }
 
 fn statements_of(statements: Vec<sql::Statement>) -> Vec<Statement> {

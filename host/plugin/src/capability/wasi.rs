@@ -10,13 +10,18 @@ use wasmtime::{
 use wasmtime_wasi::{
     WasiCtx, async_trait,
     cli::{IsTerminal, StdoutStream},
-    p2::{OutputStream, Pollable, StreamResult},
+    p2::{
+        OutputStream, Pollable, StreamError, StreamResult,
+        bindings::sockets::{ip_name_lookup, network},
+    },
+    sockets::WasiSocketsView,
 };
 
 use crate::{
     bindings::host::Level,
     error_text::cut,
     guest::CallState,
+    handed::takes,
     log::{CallLog, LogSource, MAX_LINE},
 };
 
@@ -47,6 +52,25 @@ pub(crate) fn tell_errors_without_backtraces(linker: &mut Linker<CallState>) -> 
         |mut store: StoreContextMut<'_, CallState>, (error,): (Resource<wasmtime::Error>,)| {
             let error = store.data_mut().table.get(&error)?;
             Ok((format!("{error:#}"),))
+        },
+    )?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// Puts a bound before the function that a guest can hand a text to although it leads nowhere: the engine's own bound lets pass what a
+/// message needs. What is written to a stream the stream bounds, and lists of handles are bounded by how many there may be.
+pub(crate) fn bound_what_is_handed_over(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    linker.instance("wasi:sockets/ip-name-lookup@0.2.12")?.func_wrap(
+        "resolve-addresses",
+        |mut store: StoreContextMut<'_, CallState>, (network, name): (Resource<network::Network>, String)| {
+            takes(name.len())?;
+            let mut sockets = store.data_mut().sockets();
+            match ip_name_lookup::Host::resolve_addresses(&mut sockets, network, name) {
+                Ok(stream) => Ok((Ok(stream),)),
+                Err(error) => Ok((Err(error.downcast()?),)),
+            }
         },
     )?;
     linker.allow_shadowing(false);
@@ -120,6 +144,7 @@ impl Pollable for LineStream {
 
 impl OutputStream for LineStream {
     fn write(&mut self, bytes: bytes::Bytes) -> StreamResult<()> {
+        takes(bytes.len()).map_err(StreamError::Trap)?;
         let mut unfinished = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
         for &byte in &bytes {
             match byte {

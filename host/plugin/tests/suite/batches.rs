@@ -19,7 +19,7 @@ fn about(id: &str) -> Pending {
 
 async fn ask(binding: &Binding, ids: &[&str]) -> Result<Vec<Checked>, NoAnswer> {
     let asked: Vec<Pending> = ids.iter().map(|id| about(id)).collect();
-    binding.admit().await.check_many_prepared(move || asked).await
+    binding.admit().await.check_many_prepared(move || asked, None).await.map(|(checked, _)| checked)
 }
 
 fn unknown() -> Checked {
@@ -69,5 +69,5 @@ async fn a_batch_that_fails_as_a_whole_says_why_and_one_alone_is_asked_the_same_
     assert_eq!(binding.check(about("r1")).await, rollback("told by its id"));
     assert_eq!(binding.check(about("l1")).await, Checked::NoAnswer(NoAnswer::LeftOut));
     assert!(matches!(binding.check(about("p1")).await, Checked::NoAnswer(NoAnswer::Trap { .. })));
-    assert_eq!(binding.try_check(about("c1")).await.checked, COMMIT);
+    assert_eq!(binding.try_check(about("c1"), None).await.checked, COMMIT);
 }

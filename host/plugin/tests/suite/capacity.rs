@@ -112,18 +112,21 @@ async fn a_question_is_prepared_in_its_place_and_keeps_no_other_task_waiting() {
     let binding = house.bind(check(&commit()), |spec| spec.limits.concurrency = 1).await;
     let (go_on, may_go_on) = std::sync::mpsc::channel();
     let (began, begun) = tokio::sync::oneshot::channel();
-    let first = binding.admit().await.check_prepared(move || {
-        began.send(()).unwrap();
-        may_go_on.recv_timeout(SOON).unwrap();
-        pending()
-    });
+    let first = binding.admit().await.check_prepared(
+        move || {
+            began.send(()).unwrap();
+            may_go_on.recv_timeout(SOON).unwrap();
+            pending()
+        },
+        None,
+    );
     let first = tokio::spawn(first);
     // This test has one thread: if the question were prepared on it, nothing below would ever run.
     begun.await.unwrap();
     assert_eq!(binding.running(), 1);
     assert!(matches!(binding.try_admit(), Err(NoAnswer::NoCapacity { .. })), "it holds its place meanwhile");
     go_on.send(()).unwrap();
-    assert_eq!(first.await.unwrap(), COMMIT);
+    assert_eq!(first.await.unwrap().0, COMMIT);
     assert_eq!(binding.running(), 0);
 }
 
@@ -133,11 +136,14 @@ async fn a_question_that_nobody_waits_for_holds_its_place_until_it_is_prepared()
     let binding = house.bind(check(&commit()), |spec| spec.limits.concurrency = 1).await;
     let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
     let (began, begun) = tokio::sync::oneshot::channel();
-    let first = tokio::spawn(binding.admit().await.check_prepared(move || {
-        began.send(()).unwrap();
-        may_go_on.recv_timeout(SOON).unwrap();
-        pending()
-    }));
+    let first = tokio::spawn(binding.admit().await.check_prepared(
+        move || {
+            began.send(()).unwrap();
+            may_go_on.recv_timeout(SOON).unwrap();
+            pending()
+        },
+        None,
+    ));
     begun.await.unwrap();
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
@@ -150,7 +156,7 @@ async fn a_question_that_nobody_waits_for_holds_its_place_until_it_is_prepared()
 async fn a_question_that_cannot_be_prepared_gets_no_answer_and_its_place_is_free_again() {
     let house = House::new();
     let binding = house.bind(check(&commit()), |spec| spec.limits.concurrency = 1).await;
-    let why = no_answer(binding.admit().await.check_prepared(|| panic!("a defect")).await);
+    let why = no_answer(binding.admit().await.check_prepared(|| panic!("a defect"), None).await.0);
     assert!(matches!(why, NoAnswer::Host(_)) && !why.blames_component(), "{why:?}");
     assert_eq!(binding.check(pending()).await, COMMIT);
 }

@@ -77,7 +77,7 @@ impl Shop {
         };
         let asked: Vec<Pending> = many.iter().map(one).collect();
         let binding = self.bind(self.grants(r#", "fence": "vouch_fence", "write": true"#), settings).await;
-        binding.admit().await.check_many_prepared(move || asked).await
+        binding.admit().await.check_many_prepared(move || asked, None).await.map(|(checked, _)| checked)
     }
 }
 
@@ -320,7 +320,7 @@ async fn a_dry_call_says_what_would_be_and_leaves_the_database_as_it_is() {
     };
     let asked = pending();
     let last = Pending { asked_at_ms: asked.opened_at_ms + OLD.0, checks_left: 0, ..asked };
-    let tried = shop.house.bind(component(), bind(cancel)).await.try_check(last.clone()).await;
+    let tried = shop.house.bind(component(), bind(cancel)).await.try_check(last.clone(), None).await;
     assert_eq!(rolled_back(tried.checked.clone()), "the fence is closed", "{:?}", tried.asked);
     assert!(tried.asked.contains(&format!("shop: close-fence | {cancel}")), "{:?}", tried.asked);
     assert!(tried.wrong.is_none() && tried.memory.0 > 0, "{tried:?}");
@@ -330,7 +330,7 @@ async fn a_dry_call_says_what_would_be_and_leaves_the_database_as_it_is() {
     assert_eq!(count("select count(*) from orders where status = 'UNPAID'"), 1);
 
     // A statement that the database does not know is wrong, and stays so.
-    let wrong = shop.house.bind(component(), bind("update no_table set x = ?")).await.try_check(last).await;
+    let wrong = shop.house.bind(component(), bind("update no_table set x = ?")).await.try_check(last, None).await;
     assert!(wrong.wrong.as_ref().is_some_and(|why| why.contains("no_table")), "{wrong:?}");
 }
 

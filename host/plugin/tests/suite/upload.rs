@@ -71,10 +71,22 @@ async fn a_component_of_another_world_is_refused() {
 }
 
 #[tokio::test]
-async fn worlds_that_this_version_does_not_run_are_named() {
-    let refusal = refused(guests::dummy("vouch:plugin/consumer-plugin@0.1.0", &[])).await;
-    assert_eq!(refusal, UploadRefused::NotYetRun { world: World::Consumer });
-    assert!(refusal.to_string().contains("consumer"), "{refusal}");
+async fn a_component_may_consume_and_settle_transactions_as_well() {
+    let consumer = "include vouch:plugin/consumer-plugin@0.1.0;";
+    let both = format!("package test:w; world w {{ {consumer} include {CHECKBACK}; }}");
+    for (wasm, worlds) in [
+        (guests::dummy("vouch:plugin/consumer-plugin@0.1.0", &[]), vec![World::Consumer]),
+        (guests::dummy("test:w/w", &[&both]), vec![World::Checkback, World::Consumer]),
+    ] {
+        let house = House::new();
+        let verdict = house.engine.inspect(wasm.clone()).await.unwrap();
+        assert_eq!(verdict.worlds, worlds);
+        assert_eq!(serde_json::to_value(&verdict).unwrap()["worlds"][worlds.len() - 1], "consumer");
+        let plugin = house.load(wasm).await;
+        assert_eq!(plugin.worlds(), worlds);
+        let binding = plugin.bind(BindingSpec::new("b")).unwrap();
+        assert!(binding.consumes() && binding.answers_checks() == worlds.contains(&World::Checkback));
+    }
 }
 
 #[tokio::test]
@@ -82,10 +94,11 @@ async fn an_interface_of_the_right_name_and_another_shape_is_invalid() {
     let package = "package test:shape; world w { export vouch:plugin/checkback@0.1.0; }";
     // The dummy has the right shape; of the wrong shape is this one, which exports an instance without `check`.
     assert!(House::new().engine.inspect(guests::dummy("test:shape/w", &[package])).await.is_ok());
-    let empty =
-        wat::parse_str(r#"(component (instance $none) (export "vouch:plugin/checkback@0.1.0" (instance $none)))"#)
-            .unwrap();
-    assert_eq!(refused(empty).await.kind(), "invalid");
+    for interface in ["checkback", "checkback-batch", "consumer"] {
+        let text =
+            format!(r#"(component (instance $none) (export "vouch:plugin/{interface}@0.1.0" (instance $none)))"#);
+        assert_eq!(refused(wat::parse_str(text).unwrap()).await.kind(), "invalid", "{interface}");
+    }
 }
 
 #[tokio::test]

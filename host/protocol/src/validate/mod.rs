@@ -17,7 +17,7 @@ pub use consume::{
     Change, Forward, ValidReceive, acks, change, forward, invisible_duration, poll_wait, receive, tag_filter,
 };
 pub use name::{CallNames, resource};
-pub use send::{Arrival, ValidSend, send};
+pub use send::{Arrival, ValidSend, published, send};
 pub use transaction::{Decision, decision};
 
 use crate::code;

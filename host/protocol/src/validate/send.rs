@@ -51,6 +51,17 @@ pub fn send(
     Ok(ValidSend { topic, messages })
 }
 
+/// Checks a message that a component publishes by the rules for those that clients send.
+pub fn published(message: &NewMessage) -> Result<(), Violation> {
+    check_body(&message.body)?;
+    let properties: Properties = message.properties.iter().cloned().collect();
+    if properties.len() < message.properties.len() {
+        return refuse(Code::IllegalMessagePropertyKey, "a property is there twice; a name has one value");
+    }
+    check_properties(&properties, message.tag.as_deref(), &message.keys)?;
+    check_group(message.message_group.as_deref())
+}
+
 /// Bounds a batch by the number of its messages and by their bytes. A single one is bounded elsewhere, with a code of
 /// its own.
 fn check_batch(messages: &[wire::Message]) -> Result<(), Violation> {

@@ -165,6 +165,9 @@ impl Core {
         if changed.checks {
             self.commands.push_back(Command::ChecksChanged);
         }
+        if changed.bindings {
+            self.commands.push_back(Command::BindingsChanged);
+        }
         if changed.directory {
             self.commands.push_back(Command::DirectoryChanged);
         }

@@ -70,6 +70,8 @@ pub enum Command {
     SecretsChanged,
     /// A check may be due earlier than was known, or a binding changed.
     ChecksChanged,
+    /// A binding changed, or a secret that one may name.
+    BindingsChanged,
     /// The log's time leapt to this: the record that says so is durable. Until now nobody was told a time beyond it.
     FollowClock(Millis),
     /// Nothing is written any more, for this reason; everybody may know. Before those who wait hear it.

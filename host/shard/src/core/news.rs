@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use vouch_broker::record::{End, EndedBy, Record};
+use vouch_broker::record::{CheckAnswered, End, EndedBy, Record, Settled, SettledHead};
 use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::{HalfPosition, ShardId, State, TransactionId, TransactionOutcome};
 use vouch_registry::Digest;
@@ -80,13 +80,14 @@ impl News {
             // Nearly all there is: first, and nothing.
             (Record::Message(_) | Record::Half(_) | Record::Lease(_) | Record::Ack(_) | Record::Renew(_), _) => {}
             (Record::End(end), Applied::Ended { repeated: false, .. }) => self.tell_end(state, end, now),
-            (Record::CheckAnswered(answer), Applied::Counted { parked: true }) => {
-                if self.parked.may_tell(now) {
-                    let (transaction, by, checks) =
-                        (id(answer.transaction), answer.by.to_string(), answer.check_number);
-                    tracing::warn!(%transaction, by, checks, "parked: all checks were answered \"unknown\"; decide it, or resume it");
+            (Record::CheckAnswered(answer), Applied::Counted { parked: true }) => self.tell_parked(answer, now),
+            (Record::Settled(Settled { head, .. }), _) => match (head, applied) {
+                (SettledHead::End(end), Applied::Ended { .. }) => self.tell_end(state, end, now),
+                (SettledHead::CheckAnswered(answer), Applied::Counted { parked: true }) => {
+                    self.tell_parked(answer, now);
                 }
-            }
+                _ => {}
+            },
             (Record::ComponentFailed(failed), Applied::Counted { parked: true }) => {
                 if self.parked.may_tell(now) {
                     let (transaction, by, failures) = (id(failed.transaction), failed.by.to_string(), failed.failures);
@@ -109,6 +110,13 @@ impl News {
                 }
             }
             (record, applied) => self.tell_administration(state, record, applied, now),
+        }
+    }
+
+    fn tell_parked(&mut self, answer: &CheckAnswered, now: Instant) {
+        if self.parked.may_tell(now) {
+            let (transaction, by, checks) = (id(answer.transaction), answer.by.to_string(), answer.check_number);
+            tracing::warn!(%transaction, by, checks, "parked: all checks were answered \"unknown\"; decide it, or resume it");
         }
     }
 
@@ -166,6 +174,14 @@ impl News {
             Record::BindingPut(put) => Box::new(move || {
                 let digest = Digest(put.digest);
                 tracing::info!(binding = put.name, %digest, "{}", what("binding set", "binding set again"));
+            }),
+            Record::BindingPaused(pause) => Box::new(|| {
+                let what = if pause.paused { "an operator let a binding pause" } else { "a binding goes on" };
+                tracing::info!(binding = pause.name, "{what}");
+            }),
+            Record::KeptDeleted(delete) => Box::new(|| {
+                let (namespace, key) = (&delete.namespace, delete.key.as_deref());
+                tracing::info!(namespace, key, "an operator deleted what bindings keep");
             }),
             Record::BindingDelete(delete) => Box::new(|| tracing::info!(binding = delete.name, "binding deleted")),
             Record::SecretPut(put) => {

@@ -102,7 +102,7 @@ fn one_group_has_its_share_of_all_tags_and_leaves_the_rest_to_others() {
     let [elsewhere, third] = ["u", "v"].map(|name| desk.log.topic(name, 1));
     let group = desk.group;
     for topic in [elsewhere, third] {
-        desk.log.apply(Record::Join(Join { group, topic })).unwrap();
+        desk.log.apply(Record::Join(Join { group, topic, at_end: false })).unwrap();
     }
     // Half is noted, on another topic; a quarter is on its way to a third one.
     let half: Vec<_> = (1..=GROUP_FILTER_TAGS_MAX as u64 / 512).map(|n| with_tags(n * 1000, 255)).collect();

@@ -1,7 +1,7 @@
 //! What a group received, and what became of it.
 
 use super::{Applied, Apply, Effect, Outcome, RecordAt};
-use crate::record::{Ack, Again, ChangeInvisible, DeadLetter, DeadLetterSized, Lease, Renew};
+use crate::record::{Ack, Again, ChangeInvisible, DeadLetter, DeadLetterSized, GiveBack, Lease, Renew};
 use crate::state::{Exception, State};
 use crate::{Refusal, TopicConfig};
 
@@ -111,6 +111,17 @@ impl Apply for ChangeInvisible {
         }
         progress.change(self.queue, self.offset, self.new_generation, self.deadline, self.uncounted);
         effects.push(Effect::VisibleAt(self.group, self.topic, self.deadline));
+        Ok(Applied::Done)
+    }
+}
+
+/// Says so if the message is free: a receive may have passed over it while this was on its way.
+impl Apply for GiveBack {
+    fn apply(&self, state: &mut State, at: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
+        let progress = state.groups.progress_mut(self.group, self.topic)?;
+        progress.give_back(self.queue, self.offset, self.generation, self.attempts);
+        let free = progress.is_free(self.queue, self.offset, at.time);
+        effects.extend(free.then_some(Effect::AvailableTo(self.group, self.topic)));
         Ok(Applied::Done)
     }
 }

@@ -62,7 +62,8 @@ impl Apply for Join {
     fn apply(&self, state: &mut State, at: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
         let topic = &*state.topics.get_mut(self.topic)?;
         state.groups.join(self.group, self.topic, |config| {
-            Progress::starting_at((0..topic.queue_count()).map(|queue| match config.start {
+            let start = if self.at_end { StartPosition::End } else { config.start };
+            Progress::starting_at((0..topic.queue_count()).map(|queue| match start {
                 StartPosition::Beginning => topic.start(queue),
                 StartPosition::End => topic.end(queue),
             }))

@@ -9,6 +9,7 @@ mod message;
 mod plugin;
 mod retention;
 mod secrets;
+mod settled;
 mod topics;
 mod transaction;
 
@@ -82,6 +83,10 @@ pub enum Applied {
         /// And was the last one.
         parked: bool,
     },
+    /// A component's answer came when there was nothing more to decide, or its binding is another one by now: it changed nothing.
+    Late,
+    /// What a component had read is another by now: its answer changed nothing, and it is to be asked again.
+    Stale,
 }
 
 /// What the leader's volatile side must know about a change.

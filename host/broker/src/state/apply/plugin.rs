@@ -2,7 +2,7 @@
 //! that publishes them.
 
 use super::{Applied, Apply, Effect, Outcome, RecordAt, check_revision};
-use crate::record::{BindingDelete, BindingPut, PluginChunk, PluginDelete, PluginPublish, TagDelete};
+use crate::record::{BindingDelete, BindingPaused, BindingPut, PluginChunk, PluginDelete, PluginPublish, TagDelete};
 use crate::state::State;
 
 impl Apply for PluginChunk {
@@ -43,6 +43,7 @@ impl Apply for BindingPut {
         state.check_secrets(&self.secrets)?;
         let mut topics = state.topics_of_binding(&self.name);
         let created = state.plugins.bind(self, at.position.0)?;
+        state.kept.bound(&self.name, self.keeps.as_ref());
         topics.extend(state.topics_of_binding(&self.name));
         state.resume_failed(at, &topics, effects);
         effects.push(Effect::Plugins);
@@ -54,7 +55,17 @@ impl Apply for BindingDelete {
     fn apply(&self, state: &mut State, at: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
         let topics = state.topics_of_binding(&self.name);
         state.plugins.unbind(&self.name)?;
+        state.kept.unbound(&self.name);
         state.resume_failed(at, &topics, effects);
+        effects.push(Effect::Plugins);
+        Ok(Applied::Done)
+    }
+}
+
+/// What waits for the binding is looked at again when it goes on.
+impl Apply for BindingPaused {
+    fn apply(&self, state: &mut State, _: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
+        state.plugins.pause(&self.name, self.paused)?;
         effects.push(Effect::Plugins);
         Ok(Applied::Done)
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use crate::record::{BindingPut, PluginChunk, PluginPublish};
+use crate::record::{BindingPut, KeepGrant, PluginChunk, PluginPublish};
 use crate::{Millis, RecordPosition, Refusal, ResourceName};
 
 /// SHA-256 of a component.
@@ -78,6 +78,12 @@ pub struct BindingEntry {
     pub revision: u64,
     /// Secrets that it names. Each is there for as long as the binding is.
     pub secrets: BTreeSet<String>,
+    /// Log position of the record that created it: of two that had its name, one after the other, it tells one from the other.
+    pub created: u64,
+    /// Where it may keep what, if it may.
+    pub keeps: Option<KeepGrant>,
+    /// An operator let it pause.
+    pub paused: bool,
 }
 
 /// The part of a binding that decides who answers.
@@ -312,11 +318,20 @@ impl Plugins {
         }
         let BindingTargets { plugin, topics, groups } = targets;
         let plugin = plugin_name(&plugin).to_owned();
-        let (digest, spec, secrets) = (put.digest, put.spec.clone(), put.secrets.clone());
-        let entry = BindingEntry { plugin, digest, spec, topics, groups, revision, secrets };
+        let (digest, spec, secrets, keeps) = (put.digest, put.spec.clone(), put.secrets.clone(), put.keeps.clone());
+        let before = self.bindings.get(&put.name);
+        let (created, paused) = before.map_or((revision, false), |before| (before.created, before.paused));
+        let entry = BindingEntry { plugin, digest, spec, topics, groups, revision, secrets, created, keeps, paused };
         let new = self.bindings.insert(put.name.clone(), entry).is_none();
         self.drop_unused();
         Ok(new)
+    }
+
+    /// Lets a binding pause, or go on.
+    pub(super) fn pause(&mut self, name: &str, paused: bool) -> Result<(), Refusal> {
+        let binding = self.bindings.get_mut(name);
+        binding.ok_or_else(|| Refusal::NotFound(format!("there is no binding {name}")))?.paused = paused;
+        Ok(())
     }
 
     pub(super) fn unbind(&mut self, name: &str) -> Result<(), Refusal> {

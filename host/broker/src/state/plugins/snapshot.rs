@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Artifact, BindingEntry, ComponentDigest, PluginEntry, Plugins, Tag};
+use crate::record::KeepGrant;
 use crate::record::codec::{DecodeError, Reader, Writer};
 use crate::state::snapshot::{SectionSource, Snapshot, Unreadable};
 use crate::{Millis, RecordPosition};
@@ -21,7 +22,7 @@ impl Reader<'_> {
 
 impl Snapshot for Plugins {
     const SECTION: u16 = 6;
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     fn write(&self, w: &mut Writer<'_>) {
         let Self { artifacts, plugins, bindings } = self;
@@ -51,7 +52,9 @@ impl Snapshot for Plugins {
             }
         }
         w.varint(bindings.len() as u64);
-        for (name, BindingEntry { plugin, digest, spec, topics, groups, revision, secrets }) in bindings {
+        for (name, entry) in bindings {
+            let BindingEntry { plugin, digest, spec, topics, groups, revision, secrets, created, keeps, paused } =
+                entry;
             w.text(name);
             w.text(plugin);
             w.digest(digest);
@@ -62,6 +65,9 @@ impl Snapshot for Plugins {
             }
             w.u64(*revision);
             w.texts(secrets);
+            w.u64(*created);
+            w.option(keeps.as_ref(), |w, keeps| keeps.write(w));
+            w.u8(u8::from(*paused));
         }
     }
 
@@ -88,17 +94,31 @@ impl Snapshot for Plugins {
         }
         for _ in 0..r.count("bindings")? {
             let name = r.string("binding name")?;
-            let binding = BindingEntry {
-                plugin: r.string("plugin name")?,
-                digest: r.digest()?,
-                spec: r.string("binding")?,
-                topics: r.list("topics", |r| r.string("topic"))?,
-                groups: r.list("groups", |r| r.string("group"))?,
-                revision: r.u64("revision")?,
-                secrets: if source.version < 2 { BTreeSet::new() } else { r.texts("secrets")? },
-            };
-            plugins.bindings.insert(name, binding);
+            plugins.bindings.insert(name, read_binding(r, source.version)?);
         }
         Ok(plugins)
     }
+}
+
+/// Reads a binding as this version of the section has it: secrets came with the second, what a binding keeps with the third.
+fn read_binding(r: &mut Reader<'_>, version: u8) -> Result<BindingEntry, DecodeError> {
+    let mut binding = BindingEntry {
+        plugin: r.string("plugin name")?,
+        digest: r.digest()?,
+        spec: r.string("binding")?,
+        topics: r.list("topics", |r| r.string("topic"))?,
+        groups: r.list("groups", |r| r.string("group"))?,
+        revision: r.u64("revision")?,
+        secrets: if version < 2 { BTreeSet::new() } else { r.texts("secrets")? },
+        created: 0,
+        keeps: None,
+        paused: false,
+    };
+    // Of one that was set again before, nobody knows when it was created. Nothing refers to that yet.
+    binding.created = if version < 3 { binding.revision } else { r.u64("created")? };
+    if version >= 3 {
+        binding.keeps = r.option("keeps", KeepGrant::read)?;
+        binding.paused = r.flag("paused")?;
+    }
+    Ok(binding)
 }

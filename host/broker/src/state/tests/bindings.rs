@@ -8,10 +8,10 @@ use crate::state::{Applied, Effect};
 use crate::testing::RecordLog;
 use crate::{Refusal, ResourceName};
 
-fn put(name: &str, digest: u8, spec: &str, expected_revision: Option<u64>) -> Record {
+pub(super) fn put(name: &str, digest: u8, spec: &str, expected_revision: Option<u64>) -> Record {
     let (name, spec) = (name.to_owned(), spec.to_owned());
     let secrets = BTreeSet::new();
-    Record::BindingPut(BindingPut { name, digest: [digest; 32], spec, expected_revision, secrets })
+    Record::BindingPut(BindingPut { name, digest: [digest; 32], spec, expected_revision, secrets, keeps: None })
 }
 
 fn to_topics(topics: &str) -> String {

@@ -38,7 +38,7 @@ fn joining_again_moves_nothing() {
     let topic = log.topic("t", 1);
     let group = log.member("g", topic, from_end());
     log.send(topic, 0, None);
-    log.apply(Record::Join(Join { group, topic })).unwrap();
+    log.apply(Record::Join(Join { group, topic, at_end: false })).unwrap();
     assert_eq!(log.progress(group, topic).next(0), QueueOffset(0));
 }
 
@@ -92,7 +92,7 @@ fn a_group_made_anew_resurrects_nothing() {
 fn a_group_that_is_gone_cannot_join() {
     let mut log = RecordLog::new();
     let topic = log.topic("t", 1);
-    let join = Record::Join(Join { group: GroupId(9), topic });
+    let join = Record::Join(Join { group: GroupId(9), topic, at_end: false });
     assert!(matches!(log.refused(join), Refusal::NotFound(_)));
 }
 
@@ -154,7 +154,7 @@ fn a_group_that_was_used_or_that_an_operator_set_stays() {
     log.send_all(topic, &[None, None]);
     log.apply(made("g")).unwrap();
     let group = id(&log, "g");
-    log.apply(Record::Join(Join { group, topic })).unwrap();
+    log.apply(Record::Join(Join { group, topic, at_end: false })).unwrap();
     log.apply(lease(&log, group, topic, 1, whole(0, 0, 2))).unwrap();
     assert!(log.apply(ack(group, topic, 1, 7)).is_err());
     log.state = read_snapshot(&log.state.snapshot(RecordPosition(0))).unwrap().1;
@@ -182,7 +182,7 @@ fn receives_make_a_bounded_number_of_groups_and_leave_room_for_operators() {
     let make = |log: &mut RecordLog, n: usize| log.apply(made(&format!("made-{n}")));
     let consume = |log: &mut RecordLog, n: usize| {
         let group = id(log, &format!("made-{n}"));
-        log.apply(Record::Join(Join { group, topic })).unwrap();
+        log.apply(Record::Join(Join { group, topic, at_end: false })).unwrap();
         log.apply(lease(log, group, topic, 1, whole(0, 0, 1))).unwrap();
         log.apply(ack(group, topic, 0, 1)).unwrap();
     };
@@ -214,7 +214,7 @@ fn a_topic_or_group_made_anew_has_none_of_the_filters_of_the_old_one() {
     log.apply(Record::TopicDelete(TopicDelete { name: ResourceName::plain("t"), force: true })).unwrap();
     assert!(matches!(log.refused(noted(group, topic)), Refusal::InvalidHandle(_)));
     let second = log.topic("t", 1);
-    log.apply(Record::Join(Join { group, topic: second })).unwrap();
+    log.apply(Record::Join(Join { group, topic: second, at_end: false })).unwrap();
     assert!(log.progress(group, second).filters().is_empty());
     log.apply(noted(group, second)).unwrap();
     log.apply(delete()).unwrap();

@@ -1,10 +1,11 @@
 //! What holds after every record, whatever it was (semantics §13).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
-use crate::record::Record;
+use crate::record::{Record, Settled, SettledHead};
 use crate::state::retention::QUEUE_COST;
-use crate::state::{Applied, Gap, Outcome, RecordAt};
+use crate::state::{Applied, Gap, KEPT_KEY_COST, Outcome, RecordAt};
 use crate::{
     GroupId, HalfPosition, Millis, QueueOffset, RecordPosition, State, TagFilter, TagHash, TopicId, TransactionOutcome,
     Unconsumed,
@@ -37,6 +38,7 @@ impl Watch {
         self.progress(state, record);
         filters(state);
         secrets(state);
+        kept(state);
     }
 
     fn note(&mut self, at: RecordAt, record: &Record, outcome: &Outcome) {
@@ -47,7 +49,10 @@ impl Watch {
                 self.halves.insert(*transaction);
             }
             // I4: an end that is not a repeat is the only one of its transaction.
-            (Record::End(end), Ok(Applied::Ended { outcome, repeated: false })) => {
+            (
+                Record::End(end) | Record::Settled(Settled { head: SettledHead::End(end), .. }),
+                Ok(Applied::Ended { outcome, repeated: false }),
+            ) => {
                 assert!(self.halves.contains(&end.transaction), "an end made a transaction of {}", end.transaction);
                 assert!(!self.lost.contains(&end.transaction), "a transaction came back with a deleted topic");
                 let before = self.ended.insert(end.transaction, *outcome);
@@ -241,6 +246,25 @@ fn secrets(state: &State) {
     assert!(named.all(|secret| state.secrets().get(secret).is_some()), "a binding names a secret that is gone");
     let bytes = state.secrets().iter().map(|(name, secret)| name.len() + secret.sealed.len()).sum::<usize>();
     assert_eq!(state.secrets().bytes(), bytes);
+}
+
+/// What is counted of what bindings keep is what they have, and a namespace is there for as long as a binding has it.
+fn kept(state: &State) {
+    let kept = state.kept();
+    let names: BTreeSet<&str> = kept.namespaces().map(|(name, _)| name).collect();
+    let mut granted = state.plugins().bindings().filter_map(|(_, binding)| binding.keeps.as_ref());
+    assert!(granted.all(|keeps| names.contains(keeps.namespace.as_str())), "a binding has a namespace that is gone");
+    assert!(names.is_empty() || state.plugins().bindings().next().is_some(), "a namespace outlived all bindings");
+    let cost = |key: &str, value: &[u8]| (key.len() + value.len()) as u64 + KEPT_KEY_COST;
+    let mut all = 0;
+    for (name, namespace) in kept.namespaces() {
+        // At the beginning of time nothing has expired.
+        let bytes =
+            namespace.keys_from(Bound::Unbounded, Millis(0)).map(|(key, kept)| cost(key, &kept.value)).sum::<u64>();
+        assert_eq!(namespace.bytes(), bytes, "of namespace {name}");
+        all += bytes;
+    }
+    assert_eq!(kept.bytes(), all);
 }
 
 /// What is counted and indexed about filters and groups is what a look at all of them gives.

@@ -17,6 +17,7 @@ mod replay;
 mod resends;
 mod retention;
 mod secrets;
+mod settled;
 mod snapshots;
 mod topics;
 mod transactions;

@@ -1,16 +1,17 @@
 //! Parts: what they take out of snapshots and memory, and when they are refused.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use super::replay::canonical;
 use super::secrets;
 use super::snapshots::{full, with_section};
 use crate::check::CheckOverrides;
 use crate::record::{
-    Carried, ComponentFailed, EndedBy, Expire, FilterNoted, GroupMade, Join, Leapt, MessagePlace, PluginChunk, Queued,
-    Record, TopicDelete, encode_message,
+    BindingPaused, BindingPut, Carried, ComponentFailed, End, EndedBy, Expire, FilterNoted, GroupMade, Join, KeepGrant,
+    KeptAccess, KeyExpiry, KeyWrite, Leapt, MessagePlace, Outbox, PluginChunk, Queued, Record, Settled, SettledHead,
+    TopicDelete, encode_message,
 };
-use crate::state::{Applied, EntryAt, PIN_MS, PartError, SnapshotError};
+use crate::state::{Applied, EntryAt, Namespace, PIN_MS, PartError, SnapshotError};
 use crate::testing::{RecordLog, StoredParts, ack, end, lease, message, whole};
 use crate::{
     GroupConfig, MessageKind, NewMessage, QueueOffset, RecordPosition, ResourceName, State, TagFilter,
@@ -380,7 +381,7 @@ fn fullest() -> State {
     for name in ["used", "unused"] {
         log.apply(Record::GroupMade(made(name))).unwrap();
         let group = log.state.groups().named(&ResourceName::plain(name)).unwrap().id;
-        log.apply(Record::Join(Join { group, topic })).unwrap();
+        log.apply(Record::Join(Join { group, topic, at_end: false })).unwrap();
         for filter in [TagFilter::tags(["b", "a"]), TagFilter::All] {
             log.apply(Record::FilterNoted(FilterNoted { group, topic, filter })).unwrap();
         }
@@ -434,11 +435,53 @@ fn with_secrets() -> State {
 
 /// Written by the first version that had secrets, and never again.
 #[test]
-fn a_snapshot_of_version_5_and_its_part_are_read_and_written_as_they_were() {
-    let mut written = with_secrets();
+fn a_snapshot_of_version_5_and_its_part_are_read() {
     let fixture = include_bytes!("../../../fixtures/snapshot-v5");
     State::check_snapshot(fixture).unwrap();
     let part = bytes::Bytes::from_static(include_bytes!("../../../fixtures/snapshot-v5.part-4711"));
+    let parts = StoredParts([(4711, part.clone())].into());
+    let (position, state) = parts.read(fixture).unwrap();
+    assert_eq!((position, state.parts()), (RecordPosition(4711), vec![4711]));
+    let mut written = with_secrets();
+    assert!(
+        written.seal(4711) == Some(part)
+            && written.snapshot(RecordPosition(4711)) == state.snapshot(RecordPosition(4711))
+    );
+}
+
+/// A state with bindings that keep something, one of which pauses.
+fn with_kept() -> State {
+    let mut log = full();
+    log.apply(secrets::set("orders-db", 1)).unwrap();
+    let Record::BindingPut(bound) = secrets::bind("keeps", ["orders-db"]) else { unreachable!("it is one") };
+    let keeps = Some(KeepGrant { namespace: "orders".to_owned(), quota: 10_000 });
+    for _ in 0..2 {
+        // Set again it is not created again.
+        log.apply(Record::BindingPut(BindingPut { keeps: keeps.clone(), ..bound.clone() })).unwrap();
+    }
+    let created = log.state.plugins().binding("keeps").unwrap().created;
+    log.apply(Record::BindingPaused(BindingPaused { name: "keeps".to_owned(), paused: true })).unwrap();
+    let topic = log.topic_id("t");
+    let transaction = log.half(topic);
+    let by = EndedBy::Component { binding: "keeps".to_owned(), digest: "d".to_owned() };
+    let outcome = TransactionOutcome::RolledBack;
+    let head = SettledHead::End(End { transaction, outcome, queue: 0, by, reason: String::new() });
+    let write = |expires| KeyWrite { value: Some(vec![7]), expires };
+    let writes = [("k".to_owned(), write(KeyExpiry::Never)), ("l".to_owned(), write(KeyExpiry::AfterMs(9)))].into();
+    let kept = Some(KeptAccess { namespace: "orders".to_owned(), reads: BTreeMap::new(), writes });
+    let settled = Settled { outbox: Outbox::default(), head, binding: "keeps".to_owned(), created, kept };
+    log.apply(Record::Settled(settled)).unwrap();
+    assert_eq!(log.state.kept().namespace("orders").map(Namespace::len), Some(2));
+    log.state
+}
+
+/// Written by the first version in which bindings keep something, and never again.
+#[test]
+fn a_snapshot_of_version_6_and_its_part_are_read_and_written_as_they_were() {
+    let mut written = with_kept();
+    let fixture = include_bytes!("../../../fixtures/snapshot-v6");
+    State::check_snapshot(fixture).unwrap();
+    let part = bytes::Bytes::from_static(include_bytes!("../../../fixtures/snapshot-v6.part-4711"));
     let parts = StoredParts([(4711, part.clone())].into());
     let (position, state) = parts.read(fixture).unwrap();
     assert_eq!((position, state.parts()), (RecordPosition(4711), vec![4711]));

@@ -211,7 +211,7 @@ fn a_new_group_begins_at_the_oldest_message_that_is_there() {
         (log.progress(first, topic).next(0), log.progress(last, topic).next(0)),
         (QueueOffset(3), QueueOffset(4))
     );
-    let beyond = log.refused(Record::Join(Join { group: first, topic: TopicId(77) }));
+    let beyond = log.refused(Record::Join(Join { group: first, topic: TopicId(77), at_end: false }));
     assert!(matches!(beyond, crate::Refusal::TopicNotFound(_)));
 }
 

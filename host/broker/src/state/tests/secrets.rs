@@ -36,7 +36,14 @@ fn delete(name: &str) -> Record {
 pub(super) fn bind<const N: usize>(name: &str, secrets: [&str; N]) -> Record {
     let spec = format!(r#"{{"plugin":"p:1","topics":["{name}"]}}"#);
     let secrets = secrets.map(str::to_owned).into();
-    Record::BindingPut(BindingPut { name: name.to_owned(), digest: [1; 32], spec, expected_revision: None, secrets })
+    Record::BindingPut(BindingPut {
+        name: name.to_owned(),
+        digest: [1; 32],
+        spec,
+        expected_revision: None,
+        secrets,
+        keeps: None,
+    })
 }
 
 fn unbind(name: &str) -> Record {

@@ -46,6 +46,7 @@ pub(super) fn full() -> RecordLog {
         spec: r#"{"plugin":"p:1","topics":["t"],"groups":["g"]}"#.to_owned(),
         expected_revision: None,
         secrets: BTreeSet::new(),
+        keeps: None,
     };
     log.apply(Record::BindingPut(binding)).unwrap();
     log

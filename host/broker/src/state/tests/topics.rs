@@ -128,7 +128,10 @@ fn a_topic_made_anew_resurrects_nothing() {
     assert!(matches!(log.refused(ack(group, first, 0, 1)), Refusal::InvalidHandle(_)));
     assert!(matches!(log.refused(ack(group, second, 0, 1)), Refusal::InvalidHandle(_)));
     assert!(matches!(log.refused(Record::Message(head(first, 0, "m", 0))), Refusal::TopicNotFound(_)));
-    assert!(matches!(log.refused(Record::Join(Join { group, topic: first })), Refusal::TopicNotFound(_)));
+    assert!(matches!(
+        log.refused(Record::Join(Join { group, topic: first, at_end: false })),
+        Refusal::TopicNotFound(_)
+    ));
 }
 
 #[test]

@@ -5,7 +5,8 @@
 
 use prometheus_client::registry::{Registry, Unit};
 use vouch_node::{
-    CheckCounts, ComparisonCounts, GroupLag, Node, OTHER, ProcessUse, Series, SeriesView, TopicTransactions,
+    CheckCounts, ComparisonCounts, ConsumerStanding, DeliveryCounts, GroupLag, Node, OTHER, ProcessUse, SERIES_MAX,
+    Series, SeriesView, TopicTransactions,
 };
 
 use super::super::App;
@@ -92,6 +93,67 @@ pub(super) fn checks(registry: &mut Registry, counts: &Series<String, CheckCount
     register(registry, "checks", help, None, Samples::Counters(samples.collect()));
 }
 
+/// Deliveries by binding and outcome.
+pub(super) fn deliveries(registry: &mut Registry, counts: &Series<String, DeliveryCounts>) {
+    let rest = counts.rest().map(|counts| (OTHER, counts));
+    let all = counts.named().map(|(binding, counts)| (binding.as_str(), counts)).chain(rest);
+    let samples = all.flat_map(|(binding, counts)| {
+        counts.by_outcome().map(|(outcome, count)| {
+            let labels: Labels = vec![("binding", binding.to_owned()), ("outcome", outcome.to_owned())];
+            (labels, count as f64)
+        })
+    });
+    let help = "Deliveries of messages to components by the binding that consumes and by what came of them";
+    register(registry, "deliveries", help, None, Samples::Counters(samples.collect()));
+}
+
+/// Bindings as they are at this moment: whether they pause, and what is under way for those that consume.
+///
+/// `paused` are those of the log, each with whether its operator lets it pause; `consumers` those that this node delivers to.
+pub(super) fn bindings(
+    registry: &mut Registry,
+    paused: impl IntoIterator<Item = (String, bool)>,
+    consumers: &[(String, ConsumerStanding)],
+) {
+    let pauses_itself = |binding: &str| {
+        let found = consumers.binary_search_by(|(name, _)| name.as_str().cmp(binding));
+        found.is_ok_and(|at| consumers[at].1.paused_since_ms.is_some())
+    };
+    let paused = paused.into_iter().map(|(binding, paused)| {
+        let paused = paused || pauses_itself(&binding);
+        (binding, f64::from(u8::from(paused)))
+    });
+    let running = consumers.iter().map(|(binding, standing)| (binding.clone(), standing.in_flight as f64));
+    for (name, help, samples) in [
+        (
+            "binding_paused",
+            "1 while the component of the binding is asked nothing: its operator paused it, or delivery after delivery failed.",
+            by_binding(paused),
+        ),
+        (
+            "deliveries_running",
+            "Deliveries to the component of the binding under way; told by the node that leads",
+            by_binding(running),
+        ),
+    ] {
+        register(registry, name, help, None, samples);
+    }
+}
+
+/// One value for each of the first bindings; those of the others are summed.
+fn by_binding(values: impl IntoIterator<Item = (String, f64)>) -> Samples {
+    let (mut samples, mut rest) = (Vec::new(), None);
+    for (binding, value) in values {
+        if samples.len() < SERIES_MAX && binding != OTHER {
+            samples.push((vec![("binding", binding)], value));
+        } else {
+            *rest.get_or_insert(0.0) += value;
+        }
+    }
+    samples.extend(rest.map(|rest| (vec![("binding", OTHER.to_owned())], rest)));
+    Samples::Gauges(samples)
+}
+
 /// Comparisons of what components say with what producers said.
 pub(super) fn comparisons(registry: &mut Registry, counts: &Series<String, ComparisonCounts>) {
     let rest = counts.rest().map(|counts| (OTHER, counts));
@@ -126,6 +188,11 @@ pub(super) fn durations(registry: &mut Registry, node: &Node) {
             "check",
             "Calls of components about a transaction, without the wait for a place to run",
             metrics.check_calls.counts(),
+        ),
+        (
+            "delivery",
+            "Calls of components about a delivery, without the wait for a place to run",
+            metrics.delivery_calls.counts(),
         ),
         (
             "receive",
@@ -172,5 +239,20 @@ pub(super) fn process(registry: &mut Registry, used: ProcessUse) {
         ),
     ] {
         register(registry, name, help, unit, samples);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_bindings_a_thousand_have_values_of_their_own_and_the_rest_is_summed() {
+        let names = (0..SERIES_MAX + 2).map(|number| format!("b{number:05}")).chain([OTHER.to_owned()]);
+        let Samples::Gauges(samples) = by_binding(names.map(|name| (name, 1.0))) else { panic!("they go up and down") };
+        assert_eq!(samples.len(), SERIES_MAX + 1);
+        assert_eq!(samples[0], (vec![("binding", "b00000".to_owned())], 1.0));
+        assert_eq!(samples[SERIES_MAX], (vec![("binding", OTHER.to_owned())], 3.0));
+        assert!(matches!(by_binding([]), Samples::Gauges(none) if none.is_empty()));
     }
 }

@@ -52,6 +52,7 @@ impl Outside {
 /// `GET /metrics`.
 pub(crate) async fn text(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let (numbers, view) = (app.node.status.numbers().await?, app.node.status.series().await?);
+    let pauses = app.node.components.pauses().await?;
     // A log that is only read belongs to no group.
     let cluster = app.node.cluster.status().await.ok();
     let defect = |error: String| NothingStored::Internal(format!("the metrics cannot be written: {error}"));
@@ -60,6 +61,7 @@ pub(crate) async fn text(State(app): State<Arc<App>>) -> Result<Response, Proble
         let outside = Outside::read(&app.node);
         let mut text = String::new();
         let mut of_node = registry(&app, (&numbers, &*view), outside.backup_age_seconds);
+        labelled::bindings(&mut of_node, pauses, &app.node.components.consumer_standings());
         if let Some(cluster) = &cluster {
             cluster::cluster(&mut of_node, cluster, numbers.log());
             cluster::certificate(&mut of_node, app.node.cluster.certificate_until());
@@ -84,6 +86,7 @@ fn registry(app: &App, (numbers, view): (&Numbers, &SeriesView), backup_age_seco
     measure(&mut registry, node, numbers);
     labelled::groups_and_topics(&mut registry, view);
     labelled::checks(&mut registry, &node.metrics.checks.counts());
+    labelled::deliveries(&mut registry, &node.metrics.deliveries.counts());
     labelled::comparisons(&mut registry, &node.metrics.comparisons.counts());
     labelled::calls(&mut registry, app);
     labelled::durations(&mut registry, node);

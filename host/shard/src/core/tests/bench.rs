@@ -426,6 +426,7 @@ fn told(command: &Command) -> String {
         Command::MembersChanged => "members changed".to_owned(),
         Command::SecretsChanged => "secrets changed".to_owned(),
         Command::ChecksChanged => "checks changed".to_owned(),
+        Command::BindingsChanged => "bindings changed".to_owned(),
         Command::FollowClock(time) => format!("follow {time:?}"),
         Command::Close(why) => format!("close {why}"),
         Command::DropLog => "drop the log".to_owned(),

@@ -21,7 +21,14 @@ fn bound() -> (Bench, HalfPosition, u64) {
     let publish = PluginPublish { name: "p".to_owned(), tag: "1".to_owned(), digest, expected: None, verdict };
     bench.happen(|out| _ = publish.encode(out)).unwrap();
     let spec = r#"{"plugin":"p:1","topics":["t"]}"#.to_owned();
-    let put = BindingPut { name: "b".to_owned(), digest, spec, expected_revision: None, secrets: BTreeSet::new() };
+    let put = BindingPut {
+        name: "b".to_owned(),
+        digest,
+        spec,
+        expected_revision: None,
+        secrets: BTreeSet::new(),
+        keeps: None,
+    };
     let Ok(Applied::Set { revision, .. }) = bench.happen(|out| _ = put.encode(out)) else { panic!("it is set") };
     let (send, mut outcomes) = Bench::send(topic, &half(1), bench.now().time, Claim::Room);
     bench.turn(vec![send]);

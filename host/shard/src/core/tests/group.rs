@@ -59,7 +59,7 @@ fn leading(bench: &mut Bench) -> (u64, u64) {
     let state = bench.core.state();
     let topic = state.topics().named(&name("t")).unwrap().id;
     let group = state.groups().named(&name("g")).unwrap().id;
-    let (join, mut joined) = Bench::propose(|out| _ = Join { group, topic }.encode(out));
+    let (join, mut joined) = Bench::propose(|out| _ = Join { group, topic, at_end: false }.encode(out));
     bench.turn(vec![join]);
     bench.sync();
     has(bench, term, 7);

@@ -40,7 +40,7 @@ pub(super) fn topic_and_group(bench: &mut Bench) -> (vouch_broker::TopicId, vouc
     bench.happen(|out| _ = put.encode(out)).unwrap();
     let topic = bench.core.state().topics().named(&ResourceName::plain("t")).unwrap().id;
     let group = bench.core.state().groups().named(&ResourceName::plain("g")).unwrap().id;
-    bench.happen(|out| _ = Join { group, topic }.encode(out)).unwrap();
+    bench.happen(|out| _ = Join { group, topic, at_end: false }.encode(out)).unwrap();
     (topic, group)
 }
 

@@ -8,7 +8,9 @@ use proptest::sample::select;
 use super::Sampled;
 use super::step::Step;
 use super::values::{generation, lives, millis, offset, text};
-use crate::record::{Ack, Again, ChangeInvisible, DeadLetter, DeadLetterSized, Lease, LeasedAgain, LeasedRange, Renew};
+use crate::record::{
+    Ack, Again, ChangeInvisible, DeadLetter, DeadLetterSized, GiveBack, Lease, LeasedAgain, LeasedRange, Renew,
+};
 use crate::testing::RecordLog;
 use crate::{Generation, GroupId, Millis, QueueOffset, TopicId};
 
@@ -218,6 +220,30 @@ impl Sampled for DeadLetterSized {
 
     fn drawn(log: &RecordLog, step: Step) -> Self {
         Self { letter: DeadLetter::drawn(log, step), record_len: u32::from(step.c) }
+    }
+}
+
+impl Sampled for GiveBack {
+    const GOLDEN: &str = "21000000 a8be832f 3900 01 00 01000000 03000000 c801 ac02 0900000000000000 03";
+
+    fn sample() -> Self {
+        Self { group: GROUP, topic: TOPIC, queue: QUEUE, offset: OFFSET, generation: GENERATION, attempts: 3 }
+    }
+
+    fn strategy() -> impl Strategy<Value = Self> + 'static {
+        (leased(), any::<u32>()).prop_map(|(((group, topic), queue, offset, generation), attempts)| Self {
+            group,
+            topic,
+            queue,
+            offset,
+            generation,
+            attempts,
+        })
+    }
+
+    fn drawn(log: &RecordLog, step: Step) -> Self {
+        let Ack { group, topic, queue, offset, generation } = Ack::drawn(log, step);
+        Self { group, topic, queue, offset, generation, attempts: u32::from(step.c >> 9) % 3 }
     }
 }
 

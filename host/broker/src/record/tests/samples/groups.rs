@@ -98,19 +98,19 @@ impl Sampled for GroupsUnused {
 }
 
 impl Sampled for Join {
-    const GOLDEN: &str = "14000000 76167d5d 0700 01 00 01000000 03000000";
+    const GOLDEN: &str = "14000000 68ec6b05 0700 02 00 01000000 03000000";
     const OFTEN: u16 = 51;
 
     fn sample() -> Self {
-        Self { group: GroupId(1), topic: TopicId(3) }
+        Self { group: GroupId(1), topic: TopicId(3), at_end: true }
     }
 
     fn strategy() -> impl Strategy<Value = Self> + 'static {
-        lives().prop_map(|(group, topic)| Self { group, topic })
+        (lives(), any::<bool>()).prop_map(|((group, topic), at_end)| Self { group, topic, at_end })
     }
 
     fn drawn(_: &RecordLog, step: Step) -> Self {
-        Self { group: step.group(), topic: step.topic() }
+        Self { group: step.group(), topic: step.topic(), at_end: step.c.is_multiple_of(3) }
     }
 }
 

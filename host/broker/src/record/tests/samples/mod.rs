@@ -10,6 +10,7 @@ mod message;
 mod plugin;
 mod retention;
 mod secrets;
+mod settled;
 mod step;
 mod topics;
 mod transaction;

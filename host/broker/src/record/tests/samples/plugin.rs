@@ -7,7 +7,9 @@ use proptest::prelude::*;
 use super::Sampled;
 use super::step::Step;
 use super::values::text;
-use crate::record::{BindingDelete, BindingPut, PluginChunk, PluginDelete, PluginPublish, TagDelete};
+use crate::record::{
+    BindingDelete, BindingPaused, BindingPut, KeepGrant, PluginChunk, PluginDelete, PluginPublish, TagDelete,
+};
 use crate::testing::RecordLog;
 
 /// The component of all samples.
@@ -104,18 +106,33 @@ impl Sampled for PluginDelete {
 }
 
 impl Sampled for BindingPut {
-    const GOLDEN: &str = "3f000000 324ba278 4400 02 00 0162 \
-         dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd 027b7d 010000000000000000 02 0171 0172";
-    const OFTEN: u16 = 10;
+    const GOLDEN: &str = "49000000 5c641d59 4400 03 00 0162 \
+         dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd 027b7d 010000000000000000 02 0171 0172 \
+         016e 0900000000000000";
+    const OFTEN: u16 = 14;
 
     fn sample() -> Self {
-        let secrets = ["q", "r"].map(str::to_owned).into();
-        Self { name: "b".to_owned(), digest: DIGEST, spec: "{}".to_owned(), expected_revision: Some(0), secrets }
+        Self {
+            name: "b".to_owned(),
+            digest: DIGEST,
+            spec: "{}".to_owned(),
+            expected_revision: Some(0),
+            secrets: ["q", "r"].map(str::to_owned).into(),
+            keeps: Some(KeepGrant { namespace: "n".to_owned(), quota: 9 }),
+        }
     }
 
     fn strategy() -> impl Strategy<Value = Self> + 'static {
-        (text(), digest(), text(), option::of(any::<u64>()), btree_set(text(), 0..4)).prop_map(
-            |(name, digest, spec, expected_revision, secrets)| Self { name, digest, spec, expected_revision, secrets },
+        let keeps = (text(), any::<u64>()).prop_map(|(namespace, quota)| KeepGrant { namespace, quota });
+        (text(), digest(), text(), option::of(any::<u64>()), btree_set(text(), 0..4), option::of(keeps)).prop_map(
+            |(name, digest, spec, expected_revision, secrets, keeps)| Self {
+                name,
+                digest,
+                spec,
+                expected_revision,
+                secrets,
+                keeps,
+            },
         )
     }
 
@@ -126,7 +143,26 @@ impl Sampled for BindingPut {
         let current = log.state.plugins().binding(&name).map_or(0, |binding| binding.revision);
         let secrets = [None, None, Some("s0"), Some("s1")][usize::from(step.c >> 8) % 4];
         let secrets = secrets.into_iter().map(str::to_owned).collect();
-        Self { name, digest: drawn_digest(step), spec, expected_revision: step.revision(current), secrets }
+        let keeps =
+            (step.c >> 10 & 3 != 0).then(|| KeepGrant { namespace: format!("n{}", step.c >> 12 & 1), quota: 1_000 });
+        Self { name, digest: drawn_digest(step), spec, expected_revision: step.revision(current), secrets, keeps }
+    }
+}
+
+impl Sampled for BindingPaused {
+    const GOLDEN: &str = "0f000000 a7b68e14 4700 01 00 0162 01";
+    const OFTEN: u16 = 5;
+
+    fn sample() -> Self {
+        Self { name: "b".to_owned(), paused: true }
+    }
+
+    fn strategy() -> impl Strategy<Value = Self> + 'static {
+        (text(), any::<bool>()).prop_map(|(name, paused)| Self { name, paused })
+    }
+
+    fn drawn(_: &RecordLog, step: Step) -> Self {
+        Self { name: format!("b{}", step.a % 2), paused: step.c.is_multiple_of(2) }
     }
 }
 

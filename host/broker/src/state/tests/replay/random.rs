@@ -21,7 +21,7 @@ pub(super) fn beginning() -> Vec<Record> {
     };
     let mut records = vec![topic("t0"), topic("t1"), group("g0"), group("g1")];
     for (group, topic) in [(1, 1), (1, 2), (2, 1)] {
-        records.push(Record::Join(Join { group: GroupId(group), topic: TopicId(topic) }));
+        records.push(Record::Join(Join { group: GroupId(group), topic: TopicId(topic), at_end: false }));
     }
     records
 }

@@ -193,7 +193,7 @@ fn the_random_actions_do_a_bit_of_everything() {
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let (mut sealed, mut adopted, mut refused, mut several) = (0, 0, 0, 0);
-    for _ in 0..200 {
+    for _ in 0..300 {
         let steps = steps().new_tree(&mut runner).unwrap().current();
         let node = drive(&steps, &actions().new_tree(&mut runner).unwrap().current());
         sealed += node.sealed;

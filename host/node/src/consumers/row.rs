@@ -1,0 +1,230 @@
+//! Whether deliveries fail for their messages, or for what they all need (ruling 9).
+//!
+//! Deliveries that fail one after the other, of several messages, tell of an outage or a bad deploy: the binding pauses, and
+//! what was counted against the messages is given back. Pure.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use vouch_broker::{Generation, GroupId, QueueOffset, TopicId};
+
+/// So many failed deliveries in a row, of at least so many messages, pause a binding.
+const FAILURES: usize = 10;
+const MESSAGES: usize = 3;
+/// Pause between two probes: 1, 2, 4 … up to this.
+const PROBE_EVERY_MAX: Duration = Duration::from_secs(60);
+
+/// A message in the hands of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) group: GroupId,
+    pub(super) topic: TopicId,
+    pub(super) queue: u32,
+    pub(super) offset: QueueOffset,
+}
+
+/// Failed deliveries of one message in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Failed {
+    /// Under which it waits since the last one: of another generation it was delivered again.
+    pub(super) generation: Generation,
+    /// Those that count as attempts.
+    pub(super) counted: u32,
+    /// All of them.
+    deliveries: u32,
+    /// The last one counted when it was noted; otherwise the message waits as one that was suspended.
+    pub(super) last_counted: bool,
+}
+
+/// What a failed delivery means for its message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// It is the message's own: it counts, and after the last one the message is a dead letter.
+    Message,
+    /// Nobody knows yet whose it is. It counts, but is not to be the message's last.
+    Nobody,
+    /// The binding pauses: it counts nothing.
+    Binding,
+}
+
+/// Outcomes of one binding's deliveries, as this leader saw them.
+#[derive(Debug, Default)]
+pub(super) struct Row {
+    failed: HashMap<Place, Failed>,
+    failures: usize,
+    /// A delivery succeeded since this leader began, and the row since then.
+    succeeded: bool,
+    /// Probes without success, while it pauses.
+    paused: Option<u32>,
+}
+
+impl Row {
+    /// Whether the binding pauses.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused.is_some()
+    }
+
+    /// How long until the next probe, while it pauses.
+    pub(super) fn next_probe(&self) -> Option<Duration> {
+        let probes = self.paused?;
+        Some(Duration::from_secs(1 << probes.min(10)).min(PROBE_EVERY_MAX))
+    }
+
+    /// A delivery succeeded: the row is over, and so is a pause. If there was one: what waits that failed in it.
+    pub(super) fn succeeded(&mut self) -> Option<Vec<(Place, Failed)>> {
+        (self.succeeded, self.failures) = (true, 0);
+        let failed = std::mem::take(&mut self.failed);
+        self.paused.take().map(|_| failed.into_iter().collect())
+    }
+
+    /// Whose a failure is that just happened, before it is noted.
+    pub(super) fn blame(&self, place: Place) -> Blame {
+        if self.is_paused() {
+            return Blame::Binding;
+        }
+        let messages = self.failed.len() + usize::from(!self.failed.contains_key(&place));
+        if self.failures + 1 >= FAILURES && messages >= MESSAGES {
+            return Blame::Binding;
+        }
+        let of_this = self.failed.get(&place).map_or(0, |failed| failed.deliveries) as usize + 1;
+        let others_succeed = self.succeeded && self.failures == 0;
+        let nobody_else = messages < MESSAGES && of_this >= FAILURES;
+        if others_succeed || nobody_else { Blame::Message } else { Blame::Nobody }
+    }
+
+    /// A delivery failed, and its message waits under this generation. `counted`: as an attempt. Returns whether the binding
+    /// pauses from now on; what is to be given back is then taken by [`Self::take_counted`].
+    pub(super) fn failed(&mut self, place: Place, generation: Generation, counted: bool) -> bool {
+        self.failures += 1;
+        let failed =
+            self.failed.entry(place).or_insert(Failed { generation, counted: 0, deliveries: 0, last_counted: counted });
+        (failed.generation, failed.last_counted) = (generation, counted);
+        failed.deliveries += 1;
+        failed.counted += u32::from(counted);
+        if let Some(probes) = &mut self.paused {
+            *probes = probes.saturating_add(1);
+            return false;
+        }
+        let pauses = self.failures >= FAILURES && self.failed.len() >= MESSAGES;
+        if pauses {
+            self.paused = Some(0);
+        }
+        pauses
+    }
+
+    /// Its message is a dead letter: there is nothing to give back.
+    pub(super) fn forget(&mut self, place: Place) {
+        self.failed.remove(&place);
+    }
+
+    /// What counted in this row, which counts no more.
+    pub(super) fn take_counted(&mut self) -> Vec<(Place, Failed)> {
+        let mut counted: Vec<(Place, Failed)> = self
+            .failed
+            .iter()
+            .filter(|(_, failed)| failed.counted > 0)
+            .map(|(place, failed)| (*place, *failed))
+            .collect();
+        counted.sort_unstable_by_key(|(place, _)| *place);
+        self.failed.values_mut().for_each(|failed| failed.counted = 0);
+        counted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(offset: u64) -> Place {
+        Place { group: GroupId(1), topic: TopicId(1), queue: 0, offset: QueueOffset(offset) }
+    }
+
+    /// One failure, as a consumer notes it.
+    fn fail(row: &mut Row, offset: u64, generation: u64) -> (Blame, bool) {
+        let blame = row.blame(place(offset));
+        (blame, row.failed(place(offset), Generation(generation), blame != Blame::Binding))
+    }
+
+    #[test]
+    fn ten_failures_in_a_row_of_three_messages_pause_and_give_back_what_counted() {
+        let mut row = Row::default();
+        for n in 0..9 {
+            assert_eq!(fail(&mut row, n % 3, n), (Blame::Nobody, false), "{n}");
+        }
+        assert_eq!(fail(&mut row, 0, 9), (Blame::Binding, true));
+        assert!(row.is_paused());
+        let counted: Vec<_> =
+            row.take_counted().into_iter().map(|(at, f)| (at.offset.0, f.generation.0, f.counted)).collect();
+        assert_eq!(counted, [(0, 9, 3), (1, 7, 3), (2, 8, 3)]);
+        assert!(row.take_counted().is_empty(), "once");
+        assert_eq!(fail(&mut row, 7, 10), (Blame::Binding, false), "what was under way counts nothing");
+        assert!(row.take_counted().is_empty());
+    }
+
+    #[test]
+    fn one_success_ends_a_row() {
+        let mut row = Row::default();
+        for n in 0..9 {
+            fail(&mut row, n, n);
+        }
+        assert!(row.succeeded().is_none(), "it did not pause");
+        for n in 0..9 {
+            let expected = if n == 0 { Blame::Message } else { Blame::Nobody };
+            assert_eq!(fail(&mut row, n, n), (expected, false));
+        }
+        assert_eq!(fail(&mut row, 9, 9), (Blame::Binding, true));
+        let waiting = row.succeeded().expect("it goes on");
+        let mut waiting: Vec<_> = waiting.into_iter().map(|(at, failed)| (at.offset.0, failed.last_counted)).collect();
+        waiting.sort_unstable();
+        assert_eq!(waiting, (0..10).map(|n| (n, n < 9)).collect::<Vec<_>>());
+        assert!(!row.is_paused() && row.next_probe().is_none());
+    }
+
+    #[test]
+    fn a_message_that_fails_among_others_that_succeed_is_to_blame() {
+        let mut row = Row::default();
+        for _ in 0..100 {
+            row.succeeded();
+            assert_eq!(fail(&mut row, 5, 1), (Blame::Message, false));
+        }
+    }
+
+    #[test]
+    fn a_message_that_fails_and_has_nobody_beside_it_is_to_blame_after_ten_times() {
+        let mut row = Row::default();
+        for n in 0..9 {
+            assert_eq!(fail(&mut row, 5, n), (Blame::Nobody, false));
+        }
+        for n in 9..30 {
+            assert_eq!(fail(&mut row, 5, n), (Blame::Message, false), "two of three messages are missing");
+        }
+        assert_eq!(fail(&mut row, 6, 30).0, Blame::Nobody, "another one, for the first time");
+    }
+
+    #[test]
+    fn probes_come_after_one_two_four_seconds_and_then_each_minute() {
+        let mut row = Row::default();
+        assert_eq!(row.next_probe(), None);
+        for n in 0..10 {
+            fail(&mut row, n, n);
+        }
+        let mut pauses = Vec::new();
+        for n in 0..9 {
+            pauses.push(row.next_probe().unwrap().as_secs());
+            fail(&mut row, 1, n);
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    }
+
+    #[test]
+    fn a_dead_letter_gets_nothing_back() {
+        let mut row = Row::default();
+        for n in 0..9 {
+            fail(&mut row, n, n);
+        }
+        row.forget(place(4));
+        fail(&mut row, 20, 20);
+        let counted: Vec<u64> = row.take_counted().into_iter().map(|(at, _)| at.offset.0).collect();
+        assert_eq!(counted, [0, 1, 2, 3, 5, 6, 7, 8]);
+    }
+}

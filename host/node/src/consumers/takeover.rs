@@ -1,0 +1,75 @@
+//! Leases that an earlier leader, or this node before it began anew, had given to bindings: nobody works on them any more.
+
+use std::collections::BTreeSet;
+
+use vouch_broker::record::ChangeInvisible;
+use vouch_broker::{Generation, NotDone, ResourceName, State};
+
+use super::{Consumers, Wanted};
+use crate::effects::client_id_of;
+
+/// Leases that are taken over in one proposal.
+const TAKEN_AT_ONCE: usize = 1024;
+
+impl Consumers {
+    /// Takes over what was leased to these bindings by whoever led before: it is due now, under the attempt that it had. What
+    /// still comes of it from there is late, by its generation. Returns whether all of it is taken over.
+    pub(super) async fn take_over(&self, wanted: &[Wanted]) -> bool {
+        let of: Vec<(String, BTreeSet<ResourceName>)> = wanted
+            .iter()
+            .map(|Wanted { name, entry }| {
+                (client_id_of(name), entry.groups.iter().map(|group| ResourceName::parse(group)).collect())
+            })
+            .collect();
+        loop {
+            match self.take_some_over(of.clone()).await {
+                Ok(0) => return true,
+                Ok(leases) => tracing::info!(leases, "leases of bindings were taken over from whoever led before"),
+                Err(_) => return false,
+            }
+        }
+    }
+
+    async fn take_some_over(&self, of: Vec<(String, BTreeSet<ResourceName>)>) -> Result<usize, NotDone> {
+        let clock = self.clock.clone();
+        let now = clock.now();
+        let generation = clock.generation(now);
+        let find = move |state: &State| {
+            let each = of.iter().flat_map(|(client, groups)| groups.iter().map(move |group| (client, group)));
+            let mut changes = Vec::new();
+            for (client, group) in each {
+                let Ok(group) = state.groups().named(group) else { continue };
+                for (topic, progress) in group.topics() {
+                    let theirs = progress.due_from(now.plus_ms(1)).filter_map(|(_, queue, offset)| {
+                        let lease = progress.exception(queue, offset)?;
+                        (lease.renewed_for.as_deref() == Some(client)).then_some((queue, offset, lease.generation))
+                    });
+                    changes.extend(theirs.map(|(queue, offset, held)| {
+                        taken_over((group.id, topic), (queue, offset), held, (generation, now))
+                    }));
+                    if changes.len() >= TAKEN_AT_ONCE {
+                        return changes;
+                    }
+                }
+            }
+            changes
+        };
+        let changes = self.shard.read(find).await?;
+        let mut records = Vec::new();
+        changes.iter().for_each(|change| _ = change.encode(&mut records));
+        if !changes.is_empty() {
+            self.shard.propose(records).await?;
+        }
+        Ok(changes.len())
+    }
+}
+
+/// The record that lets a lease end now, uncounted.
+fn taken_over(
+    (group, topic): (vouch_broker::GroupId, vouch_broker::TopicId),
+    (queue, offset): (u32, vouch_broker::QueueOffset),
+    generation: Generation,
+    (new_generation, deadline): (Generation, vouch_broker::Millis),
+) -> ChangeInvisible {
+    ChangeInvisible { group, topic, queue, offset, generation, new_generation, deadline, uncounted: true }
+}

@@ -1,0 +1,122 @@
+//! What components stage with their answers (ruling 8): what they read, which messages they may publish, and the record in
+//! which all of it happens, or nothing.
+
+mod draft;
+mod locks;
+mod reach;
+
+use std::sync::Arc;
+
+use vouch_broker::record::{
+    KeptAccess, KeyExpiry, KeyWrite, MessagePlace, Outbox, Settled, SettledHead, encode_message,
+};
+use vouch_broker::state::BindingEntry;
+use vouch_broker::{Millis, NotDone, ResourceName, check::CheckOverrides};
+use vouch_plugin::{CallReach, Staged, StateExpiry, StateWrite};
+use vouch_shard::Shard;
+use vouch_shard::clock::Clock;
+
+use crate::routes::Routes;
+use draft::message;
+pub(crate) use locks::KeepsOut;
+use locks::NamespaceLocks;
+use reach::{BoundReach, MessageIds};
+
+/// Before the name of a binding, where the log names who sent or received.
+const BINDING_CLIENT: &str = "vouch-binding/";
+
+/// The client id of a binding: of the leases that it has, and of what it publishes.
+pub(crate) fn client_id_of(binding: &str) -> String {
+    format!("{BINDING_CLIENT}{binding}")
+}
+
+/// Who answers: what of a binding its record needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Settler {
+    /// Name of the binding.
+    pub(crate) binding: String,
+    /// Position of the record that created it.
+    pub(crate) created: u64,
+    /// Where it may keep something.
+    pub(crate) namespace: Option<String>,
+}
+
+impl Settler {
+    /// This binding.
+    pub(crate) fn of(name: &str, entry: &BindingEntry) -> Self {
+        let namespace = entry.keeps.as_ref().map(|keeps| keeps.namespace.clone());
+        Self { binding: name.to_owned(), created: entry.created, namespace }
+    }
+}
+
+/// What components read and stage. There is one for a node.
+pub(crate) struct Effects {
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) clock: Arc<Clock>,
+    /// Topics that are published to.
+    pub(crate) routes: Arc<Routes>,
+    /// Part of every message id, so that no other cluster makes the same one.
+    pub(crate) cluster_id: [u8; 16],
+    pub(crate) locks: NamespaceLocks,
+}
+
+impl Effects {
+    /// None is staged yet.
+    pub(crate) fn new(shard: Arc<Shard>, clock: Arc<Clock>, routes: Arc<Routes>, cluster_id: [u8; 16]) -> Self {
+        Self { shard, clock, routes, cluster_id, locks: NamespaceLocks::default() }
+    }
+
+    /// What one call of a binding may read, and what its messages are called. `call` names it: the same whenever it is run again.
+    pub(crate) fn reach(self: &Arc<Self>, of: &Settler, call: &str) -> Arc<dyn CallReach> {
+        let ids = MessageIds::new(self.cluster_id, of.created, call);
+        Arc::new(BoundReach { effects: self.clone(), namespace: of.namespace.clone(), ids })
+    }
+
+    /// Lets a call of this binding read what it keeps, side by side with others or alone: until what comes back is dropped
+    /// nobody else changes what it read, if it is alone.
+    pub(crate) async fn enter(&self, of: &Settler, alone: bool) -> KeepsOut {
+        match &of.namespace {
+            Some(namespace) => self.locks.enter(namespace, alone).await,
+            None => KeepsOut::default(),
+        }
+    }
+
+    /// The record of an answer with what was staged.
+    ///
+    /// # Errors
+    /// A topic that is to be published to went meanwhile.
+    pub(crate) async fn settled(&self, of: &Settler, head: SettledHead, staged: Staged) -> Result<Settled, NotDone> {
+        let now = self.clock.now();
+        let mut records = Vec::new();
+        for (id, draft) in staged.drafts {
+            let topic = ResourceName::parse(&draft.topic);
+            let route = self.routes.route(&topic).await?;
+            let place = MessagePlace { topic: route.info.id, queue: route.next_queue(), stored_at: now };
+            let message = message(id, &draft, now);
+            encode_message(&mut records, place, &client_id_of(&of.binding), &message, CheckOverrides::default());
+        }
+        let outbox = Outbox::new(records).map_err(|defect| NotDone::internal(defect.to_string()))?;
+        let writes = staged.writes.into_iter().map(|(key, write)| (key, key_write(write)));
+        let kept = of.namespace.clone().map(|namespace| KeptAccess {
+            namespace,
+            reads: staged.reads,
+            writes: writes.collect(),
+        });
+        let kept = kept.filter(|kept| !kept.reads.is_empty() || !kept.writes.is_empty());
+        Ok(Settled { outbox, head, binding: of.binding.clone(), created: of.created, kept })
+    }
+}
+
+/// Whether there is anything that must happen with the answer, or must still be so.
+pub(crate) fn is_nothing(staged: &Staged) -> bool {
+    staged.reads.is_empty() && staged.writes.is_empty() && staged.drafts.is_empty()
+}
+
+fn key_write(write: StateWrite) -> KeyWrite {
+    let expires = match write.expires {
+        StateExpiry::Never => KeyExpiry::Never,
+        StateExpiry::AfterMs(ms) => KeyExpiry::AfterMs(ms),
+        StateExpiry::AtMs(at) => KeyExpiry::At(Millis(at)),
+    };
+    KeyWrite { value: write.value, expires }
+}
