@@ -1,10 +1,10 @@
 //! The component: joins the logic with the broker's WIT world and with `wasi:http`.
 
-use checkback_config::Facts;
+use plugin_config::{HalfFacts, Target};
 
 use crate::{
     answer::{Answer, Decision, decide, may_be_an_answer},
-    redirect::{MAX_REDIRECTS, Target, is_redirect},
+    redirect::{MAX_REDIRECTS, is_redirect},
     settings::Settings,
 };
 
@@ -57,7 +57,7 @@ impl Guest for Plugin {
         tell_panics();
         let settings = Settings::read(host::config)?;
         let half = &pending.half;
-        let facts = Facts {
+        let facts = HalfFacts {
             keys: &half.keys,
             id: &half.id,
             transaction: &pending.transaction_id,

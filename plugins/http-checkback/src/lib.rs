@@ -20,7 +20,6 @@ pub mod answer;
 pub mod field;
 pub mod redirect;
 pub mod settings;
-pub mod template;
 
 /// What the host refuses when a binding is set: this list lies in the component, in a section of its own.
 #[cfg(any(test, target_arch = "wasm32"))]

@@ -1,8 +1,6 @@
 //! The binding's `config`.
 
-use checkback_config::{duration_ms, list};
-
-use crate::template::UrlTemplate;
+use plugin_config::{HalfFacts, UrlTemplate, duration_ms, header_value, json, list};
 
 /// What the binding says, checked.
 #[derive(Debug)]
@@ -29,14 +27,8 @@ impl Settings {
     pub fn read(config: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let url = config("url").ok_or("config `url` is missing: say whom to ask")?;
         let field = config("field").filter(|field| !field.is_empty());
-        if let Some(field) = field.as_deref().filter(|field| !field.starts_with('/')) {
-            return Err(format!("config `field` is `{field}`: a JSON pointer begins with /, such as /status"));
-        }
-        let escaped = |rest: &str| rest.starts_with(['0', '1']);
-        if let Some(field) = field.as_deref().filter(|field| !field.split('~').skip(1).all(escaped)) {
-            return Err(format!(
-                "config `field` is `{field}`: in a JSON pointer ~ is written ~0, and a / within a name ~1"
-            ));
+        if let Some(field) = &field {
+            json::check_pointer("field", field)?;
         }
         let commit = list(config("commit"));
         let rollback = list(config("rollback"));
@@ -56,8 +48,8 @@ impl Settings {
                     .to_owned());
             }
         }
-        let url = UrlTemplate::parse(&url)?;
-        let authorization = config("authorization").map(header).transpose()?;
+        let url = UrlTemplate::parse(&url, HalfFacts::NAMES)?;
+        let authorization = config("authorization").map(|value| header_value("authorization", value)).transpose()?;
         Ok(Self { url, field, commit, rollback, rollback_missing_after_ms, authorization })
     }
 }
@@ -72,17 +64,6 @@ fn status_code(value: &str) -> Result<(), String> {
         }
         _ => Err(format!("`{value}` is no status code (200–499): set config `field` to compare a field of the answer")),
     }
-}
-
-/// The value of `authorization`. An empty one would be sent as one, and the service would refuse to answer.
-fn header(value: String) -> Result<String, String> {
-    if value.trim().is_empty() {
-        return Err("config `authorization` is empty: write its value, or leave it out".to_owned());
-    }
-    if value.chars().any(|letter| letter.is_ascii_control() && letter != '\t') {
-        return Err("config `authorization` has a line end or another control character: take it out".to_owned());
-    }
-    Ok(value)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The component: joins the logic with the broker's WIT world and with `sql`.
 
-use checkback_config::Facts;
+use plugin_config::HalfFacts;
 
 use crate::{
     decision::{Asked, Decision, Found, Said, alone, closes, said},
@@ -118,9 +118,9 @@ fn with_fences<'a>(
     Ok(asked.into_iter().zip(read).collect())
 }
 
-fn facts_of(pending: &Pending) -> Facts<'_> {
+fn facts_of(pending: &Pending) -> HalfFacts<'_> {
     let half = &pending.half;
-    Facts { keys: &half.keys, id: &half.id, transaction: &pending.transaction_id, properties: &half.properties }
+    HalfFacts { keys: &half.keys, id: &half.id, transaction: &pending.transaction_id, properties: &half.properties }
 }
 
 /// Where no standard error exists (wasm32-unknown-unknown), a panic's text would be lost: send it to the plugin's log.
@@ -219,7 +219,7 @@ fn by_fence(
     }
 }
 
-fn find(database: &str, question: &Question, facts: &Facts<'_>) -> Result<Found, Unsaid> {
+fn find(database: &str, question: &Question, facts: &HalfFacts<'_>) -> Result<Found, Unsaid> {
     let rows = sql::run(database, &filled(&question.statement, facts)?)?.rows;
     let Some(first) = rows.first() else { return Ok(Found::NoRow) };
     if rows.len() > 1 {
@@ -240,7 +240,7 @@ fn find(database: &str, question: &Question, facts: &Facts<'_>) -> Result<Found,
     })
 }
 
-fn filled(statement: &ParameterizedText, facts: &Facts<'_>) -> Result<Statement, String> {
+fn filled(statement: &ParameterizedText, facts: &HalfFacts<'_>) -> Result<Statement, String> {
     let params = statement.params.iter().map(|each| each.fill_plain(facts).map(Value::Text));
     Ok(Statement { text: statement.text.clone(), params: params.collect::<Result<_, _>>()? })
 }

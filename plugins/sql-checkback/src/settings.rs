@@ -1,6 +1,6 @@
 //! The binding's `config`.
 
-use checkback_config::{Template, duration_ms, list};
+use plugin_config::{HalfFacts, Template, duration_ms, list, templates};
 
 /// What a transaction whose row is missing has to be at least before its fence is closed, where nobody says otherwise.
 const FENCE_AFTER_MS: u64 = 60_000;
@@ -68,7 +68,8 @@ impl Settings {
         let time = |name: &str| config(name).map(|text| duration_ms(name, &text)).transpose();
         let missing_after = time("rollback-missing-after")?;
         let said = config("fence");
-        let key = Template::parse("fence-key", &config("fence-key").unwrap_or_else(|| "{id}".to_owned()))?;
+        let key =
+            Template::parse("fence-key", &config("fence-key").unwrap_or_else(|| "{id}".to_owned()), HalfFacts::NAMES)?;
         let after_ms = time("fence-after")?.unwrap_or(FENCE_AFTER_MS);
         let has_statement = asked.is_some();
         let if_granted = match said.as_deref() {
@@ -101,9 +102,7 @@ fn statement(
     params: &'static str,
 ) -> Result<Option<ParameterizedText>, String> {
     let (text, written) = (config(text), config(params));
-    let params = written.map_or(Ok(Vec::new()), |written| {
-        written.split(',').map(|each| Template::parse(params, each.trim())).collect::<Result<Vec<_>, _>>()
-    })?;
+    let params = templates(params, written.as_deref(), HalfFacts::NAMES)?;
     Ok(text.map(|text| ParameterizedText { text, params }))
 }
 
@@ -125,7 +124,10 @@ mod tests {
         let settings = read(&[DATABASE]).unwrap();
         let fence = settings.fence.unwrap();
         assert!(settings.question.is_none() && !fence.if_granted);
-        assert_eq!((fence.after_ms, fence.key), (60_000, Template::parse("fence-key", "{id}").unwrap()));
+        assert_eq!(
+            (fence.after_ms, fence.key),
+            (60_000, Template::parse("fence-key", "{id}", HalfFacts::NAMES).unwrap())
+        );
     }
 
     #[test]

@@ -1,19 +1,22 @@
-//! The `url` template.
+//! URLs in which facts of the message are filled in.
 
-use std::fmt::Write;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use checkback_config::{Facts, Template};
+use crate::{Facts, Template};
+
+/// Everything but unreserved characters (RFC 3986): a value stays one path segment or one query value whatever is in it.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A parsed URL, and what to fill in between.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UrlTemplate(Template);
 
 impl UrlTemplate {
-    /// Reads a template.
+    /// Reads the template in the setting `url`, in which the names that are `known` may stand in braces.
     ///
     /// # Errors
     /// A sentence that says what is wrong with it, for whoever wrote the binding.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str, known: &[&str]) -> Result<Self, String> {
         let (scheme, rest) = text.split_once("://").unwrap_or_default();
         if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
             return Err("config `url` must begin with http:// or https://".to_owned());
@@ -37,7 +40,7 @@ impl UrlTemplate {
         if text.contains('#') {
             return Err("config `url` has a #, and nothing after it would be sent: write %23 if it is meant".to_owned());
         }
-        Template::parse("url", text).map(Self)
+        Template::parse("url", text, known).map(Self)
     }
 
     /// The URL for one message.
@@ -45,38 +48,28 @@ impl UrlTemplate {
     /// # Errors
     /// Which value the message lacks. An empty value, `.` and `..` count as lacking: with them the URL would be that of
     /// another resource, the list of all orders, say, and its answer would settle the wrong question.
-    pub fn fill(&self, facts: &Facts<'_>) -> Result<String, String> {
+    pub fn fill(&self, facts: &impl Facts) -> Result<String, String> {
         self.0.fill(facts, |name, value, url| match value {
-            "" | "." | ".." => Err(format!("the half message's {name} is `{value}`, which `url` cannot take")),
+            "" | "." | ".." => Err(format!("the {}'s {name} is `{value}`, which `url` cannot take", facts.subject())),
             value => {
-                encode(value, url);
+                url.extend(utf8_percent_encode(value, RESERVED));
                 Ok(())
             }
         })
     }
 }
 
-/// Appends `value` with everything but unreserved characters (RFC 3986) percent-encoded: it stays one path segment or one
-/// query value whatever is in it.
-fn encode(value: &str, url: &mut String) {
-    for byte in value.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => url.push(char::from(byte)),
-            _ => write!(url, "%{byte:02X}").expect("writing to a string cannot fail"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::HalfFacts;
 
     fn fill(template: &str, keys: &[&str], properties: &[(&str, &str)]) -> Result<String, String> {
         let keys: Vec<String> = keys.iter().map(|k| (*k).to_owned()).collect();
         let properties: Vec<(String, String)> =
             properties.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        let facts = Facts { keys: &keys, id: "01AB", transaction: "0:4711", properties: &properties };
-        UrlTemplate::parse(template)?.fill(&facts)
+        let facts = HalfFacts { keys: &keys, id: "01AB", transaction: "0:4711", properties: &properties };
+        UrlTemplate::parse(template, HalfFacts::NAMES)?.fill(&facts)
     }
 
     #[test]
@@ -127,7 +120,7 @@ mod tests {
             "http://me:pw@o/{key}",
             "http://me@o",
         ] {
-            assert!(UrlTemplate::parse(template).is_err(), "{template}");
+            assert!(UrlTemplate::parse(template, HalfFacts::NAMES).is_err(), "{template}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Lists and times.
+//! Lists, times and headers.
 
 /// Values between commas; blanks around them and empty ones do not count. Without a text there are none.
 pub fn list(text: Option<String>) -> Vec<String> {
@@ -26,9 +26,34 @@ pub fn duration_ms(setting: &str, text: &str) -> Result<u64, String> {
     number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_ms)).ok_or_else(wrong)
 }
 
+/// The value of a header. An empty one would be sent as one, and nobody means that.
+///
+/// # Errors
+/// It is empty, or has a control character.
+pub fn header_value(setting: &str, value: String) -> Result<String, String> {
+    if value.trim().is_empty() {
+        return Err(format!("config `{setting}` is empty: write its value, or leave it out"));
+    }
+    if value.chars().any(|letter| letter.is_ascii_control() && letter != '\t') {
+        return Err(format!("config `{setting}` has a line end or another control character: take it out"));
+    }
+    Ok(value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_has_a_value_in_one_line() {
+        for value in ["Bearer x", "a\tb", "ü"] {
+            assert_eq!(header_value("authorization", value.to_owned()), Ok(value.to_owned()));
+        }
+        for (value, word) in [("", "is empty"), (" ", "is empty"), ("Bearer x\n", "line end"), ("a\u{7f}", "control")] {
+            let refused = header_value("authorization", value.to_owned()).unwrap_err();
+            assert!(refused.contains("`authorization`") && refused.contains(word), "{refused}");
+        }
+    }
 
     #[test]
     fn values_stand_between_commas() {
