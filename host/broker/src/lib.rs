@@ -4,6 +4,8 @@
 //! (waiting polls, running checks) lives in the node and is rebuilt from this state; the part of it that decides what
 //! to hand out is [`delivery`], as pure as the rest.
 
+#[cfg(any(test, feature = "testing"))]
+pub mod bugs;
 pub mod check;
 mod config;
 pub mod delivery;

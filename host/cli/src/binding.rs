@@ -32,7 +32,8 @@ Examples:
       --allow-http http://127.0.0.1:9000 \\
       --config url=http://127.0.0.1:9000/orders/{key} --config field=/status \\
       --config commit=paid --config rollback=cancelled
-  vouch binding set stock --plugin stock:1.0 --group stock --subscribe orders --subscribe payments=received \\
+  vouch binding set stock --plugin stock:1.0 --group stock \\
+      --subscribe orders --subscribe payments=received \\
       --state --publish reservations
   vouch binding set orders --file binding.json")]
     Set {

@@ -132,6 +132,47 @@ fn metrics_tell_of_the_others(leader: &Member, other: &Member) {
     assert!(told.contains("\nvouch_ready 1") && !told.contains("follower_lag_bytes{"), "{told}");
 }
 
+/// What is in the log any node shows, and says how far it is; what only the leader knows it is asked for.
+#[test]
+fn a_binding_that_consumes_is_set_paused_and_looked_at_by_any_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, two, three] = three(folder.path());
+    let component = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/dist/stock.wasm");
+    two.admin(&["plugin", "push", "stock:1.0", component]).succeeded();
+    two.admin(&["topic", "create", "goods"]).succeeded();
+    let set =
+        ["binding", "set", "stock", "--plugin", "stock:1.0", "--group", "stock", "--subscribe", "goods", "--state"];
+    two.admin(&set).succeeded();
+    three.client(&["message", "send", "goods", "--body", "{\"sku\": \"cup\", \"quantity\": 7}"]).succeeded();
+    let shown = |member: &Member| member.admin(&["binding", "show", "stock", "--json"]).succeeded().json();
+    let keys = |member: &Member| member.admin(&["binding", "state", "stock", "list", "--json"]).succeeded().json();
+    until("each knows what is kept", || {
+        [&one, &two, &three].iter().all(|member| keys(member)["items"][0]["value"] == "7")
+    });
+    for member in [&one, &two] {
+        assert_eq!(shown(member)["standing"]["consumer"]["in_flight"], 0, "the leader alone knows");
+    }
+    let listed = three.admin(&["binding", "list", "--json"]).succeeded().json();
+    assert_eq!(listed["items"][0]["standing"]["consumer"]["in_flight"], 0, "{listed}");
+    let applied = |member: &Member| {
+        let answer = ureq::get(format!("http://{}/v1/bindings/stock/state", member.at("http"))).call().unwrap();
+        answer.headers().contains_key("vouch-applied")
+    };
+    assert!(applied(&two) && !applied(&one), "who does not lead says how far it is");
+
+    three.admin(&["binding", "pause", "stock"]).succeeded();
+    assert_eq!(shown(&two)["paused"], true);
+    until("each tells so", || {
+        let tells = |member: &&Member| member.get("/metrics").1.contains("vouch_binding_paused{binding=\"stock\"} 1");
+        [&one, &two, &three].iter().all(tells)
+    });
+    two.admin(&["binding", "state", "stock", "delete", "--all"]).succeeded();
+    assert_eq!(keys(&two)["items"], json!([]), "it has what it was answered");
+    two.admin(&["binding", "state", "stock", "get", "stock:cup"]).failed_with(1);
+    three.admin(&["binding", "resume", "stock"]).succeeded();
+    assert_eq!(shown(&one)["paused"], false);
+}
+
 #[test]
 fn a_node_is_removed_unless_nothing_could_be_decided_then() {
     let folder = tempfile::tempdir().unwrap();

@@ -12,7 +12,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{Advice, FallocateFlags, SeekFrom};
 use rustix::io::retry_on_intr;
 
-use crate::settled::{Fixed, Settled};
+use crate::settled::{Fixed, SettledEnd};
 
 /// One flat folder of files.
 ///
@@ -86,7 +86,13 @@ pub(crate) trait Mapping: Send + Sync {
 ///
 /// # Panics
 /// If the range leaves the mapping.
-pub(crate) fn bytes_of(mapping: Arc<dyn Mapping>, settled: &Settled, position: u64, offset: u64, len: usize) -> Bytes {
+pub(crate) fn bytes_of(
+    mapping: Arc<dyn Mapping>,
+    settled: &SettledEnd,
+    position: u64,
+    offset: u64,
+    len: usize,
+) -> Bytes {
     if let Some(fixed) = settled.fixed(position, offset, len) {
         return mapping.bytes(fixed);
     }

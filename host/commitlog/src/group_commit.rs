@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::segment::WriteSegment;
-use crate::settled::Settled;
+use crate::settled::SettledEnd;
 use crate::{Durations, LogPosition, Operation, PoisonReport};
 
 /// What the log reports about durability, always in order and never two at a time.
@@ -103,7 +103,7 @@ pub(crate) struct GroupCommit {
     settled: Condvar,
     durable: AtomicU64,
     /// Where what is durable stays: what is told so.
-    stays: Option<Arc<Settled>>,
+    stays: Option<Arc<SettledEnd>>,
     /// What is durable may be cut off from now on: `stays` is told no more.
     may_be_cut: AtomicBool,
     /// How long its syncs take.
@@ -118,7 +118,7 @@ impl GroupCommit {
     /// somebody to tell.
     pub(crate) fn new(
         end: u64,
-        stays: Option<Arc<Settled>>,
+        stays: Option<Arc<SettledEnd>>,
         segment: Arc<WriteSegment>,
         on_durable: OnDurable,
         path_of: Box<dyn Fn(&str) -> std::path::PathBuf + Send + Sync>,

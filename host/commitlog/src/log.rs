@@ -12,7 +12,7 @@ use crate::horizon::Horizon;
 use crate::preallocate::Preallocator;
 use crate::reader::View;
 use crate::recovery::{OnEntry, recover};
-use crate::settled::Settled;
+use crate::settled::SettledEnd;
 use crate::{Appender, Entry, LogConfig, LogReader, OpenError, Recovery, Settles};
 
 /// The commit log of one shard: an endless sequence of checksummed entries in segment files.
@@ -85,7 +85,7 @@ pub(crate) fn open_on(
         Settles::WithDurable => (end, true),
         Settles::ByCaller { from } => (from.0.min(end), false),
     };
-    let settled = Arc::new(Settled::at(from));
+    let settled = Arc::new(SettledEnd::at(from));
     let stays = with_durable.then(|| settled.clone());
     let commit = Arc::new(GroupCommit::new(end, stays, recovered.segment.clone(), on_durable, path_of));
     let view = Arc::new(View::new(config.segment_size, seed, recovered.start, recovered.mappings, end, settled));

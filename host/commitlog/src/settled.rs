@@ -32,9 +32,9 @@ impl Fixed {
 
 /// The position, shared by those who hand out bytes and the one who raises it.
 #[derive(Debug)]
-pub(crate) struct Settled(AtomicU64);
+pub(crate) struct SettledEnd(AtomicU64);
 
-impl Settled {
+impl SettledEnd {
     pub(crate) fn at(position: u64) -> Self {
         Self(AtomicU64::new(position))
     }

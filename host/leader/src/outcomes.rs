@@ -1,6 +1,8 @@
 //! What becomes of proposals, this leader's own and others', and what that means for those who wait.
 
-use vouch_broker::record::{DeadLetterSized, Frame, Record, Settled, SettledHead, changes_binding, changes_delivery};
+use vouch_broker::record::{
+    DeadLetter, DeadLetterSized, Frame, Record, Settled, SettledHead, changes_binding, changes_delivery,
+};
 use vouch_broker::state::{Effect, Outcome};
 use vouch_broker::{NotDone, NothingStored, State};
 
@@ -42,6 +44,12 @@ fn held_records(mut records: &[u8]) -> impl Iterator<Item = Record> {
         }
         None
     })
+}
+
+/// Whether a message that was to become a dead letter is done for its group: it may be in other hands instead.
+fn is_done(state: &State, letter: &DeadLetter) -> bool {
+    let progress = state.groups().get(letter.group).and_then(|group| group.progress(letter.topic));
+    progress.is_none_or(|progress| progress.exception(letter.queue, letter.offset).is_none())
 }
 
 impl Leader {
@@ -142,6 +150,7 @@ impl Leader {
         | Record::DeadLetterSized(DeadLetterSized { letter, .. })
         | Record::Settled(Settled { head: SettledHead::DeadLetter(DeadLetterSized { letter, .. }), .. }) = record
             && had_effects
+            && is_done(state, letter)
         {
             *self.dead_letters.of(letter.group) += 1;
         }

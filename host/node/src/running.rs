@@ -1,10 +1,12 @@
 //! What runs for as long as the node does, and how it ends.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use vouch_commitlog::LogReader;
 use vouch_storage::Lookups;
 
+use crate::consumers::ConsumersEnd;
 use crate::forwarding::HttpApi;
 use crate::peers::Speaking;
 use crate::served::ServedLog;
@@ -12,6 +14,9 @@ use crate::stopping::Stopping;
 use crate::watch::HeldFolders;
 use crate::writable::Writable;
 use vouch_shard::Shard;
+
+/// Consumers have so long to give back what they hold.
+const CONSUMERS_END_WITHIN: Duration = Duration::from_secs(2);
 
 /// What runs for as long as the node does.
 #[derive(Clone)]
@@ -29,6 +34,8 @@ pub(crate) struct RunningNode {
     pub(crate) writable: Writable,
     /// Tells tasks, which end by themselves.
     pub(crate) stopping: Arc<Stopping>,
+    /// What bindings hold that consume is given back while there is a shard.
+    pub(crate) consumers: Arc<ConsumersEnd>,
     /// Let go last: until then the folder is written to.
     pub(crate) folders: Arc<HeldFolders>,
 }
@@ -37,6 +44,7 @@ impl RunningNode {
     /// Ends it all, and lets go of the folder. Resolves when another process may have it; who calls meanwhile waits for
     /// the same.
     pub(crate) async fn stop(&self) {
+        self.consumers.end_within(CONSUMERS_END_WITHIN).await;
         self.stopping.cancel();
         if let Some(speaking) = &self.speaking {
             // Other nodes ask the next one that leads: what comes from now on finds a shard that ends.

@@ -258,6 +258,52 @@ async fn a_poison_message_among_good_ones_goes_after_its_attempts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_pauses_a_consumer_for_its_own_fault_makes_way_for_what_is_good_and_goes_in_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    topic(&node, "orders", "{}").await;
+    group(&node, r#"{"max_attempts":4,"backoff":["0s"]}"#).await;
+    let handed = Handed::default();
+    let note = handed.clone();
+    let (address, _) = order_service(move |path| {
+        note.note(path);
+        (if path.starts_with("/key-poison") { 500 } else { 200 }, String::new())
+    });
+    push_to(&node, address).await;
+    for n in 0..4 {
+        send(&node, "orders", message(&format!("poison-{n}"), "x")).await;
+    }
+    wait_until("it pauses", || async {
+        node.components.consumer_standings().iter().any(|(_, standing)| standing.paused_since_ms.is_some())
+    })
+    .await;
+    // A good one comes at last, and others after it: they are not kept back by those that pause the binding.
+    let mut sent = 0;
+    let deadline = Instant::now() + NEVER_LONGER;
+    while counts(&node, "shipping").dead_letter < 4 {
+        assert!(Instant::now() < deadline, "{:?} {:?}", handed.0.lock().unwrap(), node.components.consumer_standings());
+        send(&node, "orders", message(&sent.to_string(), "x")).await;
+        sent += 1;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    all_is_done(&node, "shipping").await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_a_binding_consumes_for_is_not_deleted_under_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    stock(&node).await;
+    bind(&node, "stock", as_consumer()).await;
+    let refused = node.settings.delete_group("stock").await.unwrap_err().to_string();
+    assert!(refused.contains("binding stock consumes for group stock"), "{refused}");
+    node.components.delete_binding("stock").await.unwrap();
+    node.settings.delete_group("stock").await.unwrap();
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_is_rejected_is_a_dead_letter_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let node = start(folder.path()).await;

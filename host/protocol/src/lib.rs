@@ -21,3 +21,4 @@ pub use compression::{DecompressError, decompress, decompress_up_to, decompresse
 pub use convert::{duration, millis, timestamp, wire_duration};
 pub use delivery::{Delivered, delivered_message, half_message, takes_long};
 pub use handle::{HANDLE_TEXT_LEN, HandleError, HandleKey};
+pub use reserved::BINDING_CLIENT_PREFIX;

@@ -3,6 +3,9 @@
 //! The broker keeps its own facts apart from user properties and has no need of the list; it is kept so that messages can
 //! be moved to and from other servers.
 
+/// Client ids that begin so name bindings that consume: their leases, and what they publish.
+pub const BINDING_CLIENT_PREFIX: &str = "vouch-binding/";
+
 /// Sorted, for the search.
 const RESERVED: [&str; 53] = [
     "1ST_POP_TIME",

@@ -128,9 +128,28 @@ impl Shard {
     ) -> Result<Option<Applied>, NotDone> {
         let mut records = Vec::new();
         encode(&mut records);
+        self.propose_if(records, Claim::Reserve, condition).await
+    }
+
+    /// The same for a record that is refused where space runs out, so that others still find some.
+    pub async fn propose_one_if_room(
+        &self,
+        condition: impl FnOnce(&State, &Leader) -> bool + Send + 'static,
+        encode: impl FnOnce(&mut Vec<u8>) -> usize,
+    ) -> Result<Option<Applied>, NotDone> {
+        let mut records = Vec::new();
+        encode(&mut records);
+        self.propose_if(records, Claim::Room, condition).await
+    }
+
+    async fn propose_if(
+        &self,
+        records: Vec<u8>,
+        claim: Claim,
+        condition: impl FnOnce(&State, &Leader) -> bool + Send + 'static,
+    ) -> Result<Option<Applied>, NotDone> {
         let condition: Condition = Box::new(condition);
-        let outcomes =
-            self.propose_by(records, Claim::Reserve, |proposal| Request::ProposeIf(condition, proposal)).await?;
+        let outcomes = self.propose_by(records, claim, |proposal| Request::ProposeIf(condition, proposal)).await?;
         if outcomes.is_empty() { Ok(None) } else { single(outcomes).map(Some) }
     }
 

@@ -261,15 +261,6 @@ about_a_lease! {
 }
 
 about_a_lease! {
-    /// Failed deliveries of a message count no more, since it was not the message that was at fault. What the message waits for
-    /// stays as it is. Of another generation there is nothing to give back: it was delivered again.
-    GiveBack = 57 {
-        /// How many deliveries.
-        attempts: u32, |w: &mut Writer<'_>, v: &u32| w.varint((*v).into()), |r: &mut Reader<'_>| r.varint_u32("attempts");
-    }
-}
-
-about_a_lease! {
     /// The message moves to the group's dead-letter topic; the original is done. The body stays where it is.
     DeadLetter = 52 {
         /// Why.
@@ -297,5 +288,43 @@ impl Fields for DeadLetterSized {
 
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self { letter: DeadLetter::read(r)?, record_len: r.u32("length of the record")? })
+    }
+}
+
+/// Failed deliveries of a message count no more, since it was not the message that was at fault. What it waits for stays as it is,
+/// and who has it keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GiveBack {
+    /// The group's life.
+    pub group: GroupId,
+    /// The topic's life.
+    pub topic: TopicId,
+    /// The queue.
+    pub queue: u32,
+    /// The offset.
+    pub offset: QueueOffset,
+    /// How many deliveries.
+    pub attempts: u32,
+}
+
+impl Fields for GiveBack {
+    const KIND: u16 = 57;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.u32(self.group.0);
+        w.u32(self.topic.0);
+        w.varint(self.queue.into());
+        w.varint(self.offset.0);
+        w.varint(self.attempts.into());
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            group: GroupId(r.u32("group")?),
+            topic: TopicId(r.u32("topic")?),
+            queue: r.varint_u32("queue")?,
+            offset: QueueOffset(r.varint("offset")?),
+            attempts: r.varint_u32("attempts")?,
+        })
     }
 }

@@ -154,8 +154,11 @@ pub struct BindingPut {
     /// Names of the secrets that `spec` refers to (`{"secret": "orders-db"}`). Whoever read the document says which of its
     /// texts are such names, so that the log decides by a list and not by what it takes a document to mean.
     pub secrets: BTreeSet<String>,
-    /// Where it may keep what, if it may.
+    /// Where it may keep what, if it may; `None` unless [`Self::names_life`].
     pub keeps: Option<KeepGrant>,
+    /// A binding that it creates is told from others of its name by the position of this record. Records of before that was
+    /// written create bindings that are all alike.
+    pub names_life: bool,
 }
 
 /// Where a binding may keep state, and how much: what `spec` says of it, for the same reason.
@@ -182,12 +185,12 @@ impl Fields for BindingPut {
     const KIND: u16 = 68;
     const VERSION: u8 = 3;
 
-    /// The first version has no secrets, the second one keeps nothing.
+    /// The first version has no secrets, the second one keeps nothing and names no life.
     fn version(&self) -> u8 {
-        match (self.secrets.is_empty(), &self.keeps) {
-            (true, None) => 1,
-            (false, None) => 2,
-            (_, Some(_)) => 3,
+        match (self.secrets.is_empty(), self.names_life) {
+            (_, true) => 3,
+            (true, false) => 1,
+            (false, false) => 2,
         }
     }
 
@@ -199,8 +202,8 @@ impl Fields for BindingPut {
         if self.version() > 1 {
             w.texts(&self.secrets);
         }
-        if let Some(keeps) = &self.keeps {
-            keeps.write(w);
+        if self.names_life {
+            w.option(self.keeps.as_ref(), |w, keeps| keeps.write(w));
         }
     }
 
@@ -212,6 +215,7 @@ impl Fields for BindingPut {
             expected_revision: r.option("expected revision", |r| r.u64("expected revision"))?,
             secrets: BTreeSet::new(),
             keeps: None,
+            names_life: false,
         })
     }
 
@@ -224,7 +228,7 @@ impl Fields for BindingPut {
             return Err(DecodeError::Value { field: "secrets", value: 0 });
         }
         if version > 2 {
-            put.keeps = Some(KeepGrant::read(r)?);
+            (put.keeps, put.names_life) = (r.option("keeps", KeepGrant::read)?, true);
         }
         Ok(put)
     }

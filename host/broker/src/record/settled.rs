@@ -155,7 +155,7 @@ impl Outbox {
         let mut rest = records.as_slice();
         while !rest.is_empty() {
             let (frame, behind) = Frame::split(rest)?;
-            if frame.kind() != message::KIND_MESSAGE || frame.version() != message::VERSION {
+            if frame.kind() != message::KIND_MESSAGE || !(1..=message::VERSION).contains(&frame.version()) {
                 // Records within records would be read to any depth, and a half would open a transaction.
                 return Err(DecodeError::Value { field: "the kind of a staged record", value: frame.kind().into() });
             }

@@ -16,7 +16,8 @@ pub const KEPT_VALUE_MAX: usize = 64 * 1024;
 pub const KEPT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// What a key counts for beside its bytes and those of its value: about what it takes of memory.
 pub const KEPT_KEY_COST: u64 = 128;
-/// Expired keys that go with one record; the others go with the next ones.
+/// Expired keys that go with one record, the earliest of all namespaces; the others go with the next ones. So many are looked at,
+/// too, where there is no room: what expired counts no more.
 const EXPIRED_AT_ONCE: usize = 1024;
 
 /// What is kept under a key.
@@ -40,8 +41,6 @@ impl KeptValue {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Namespace {
     keys: BTreeMap<String, KeptValue>,
-    /// Those of them that expire, by when.
-    expiring: BTreeSet<(Millis, String)>,
     /// What all keys count for.
     bytes: u64,
     /// Bindings that have it, or had it at a time since they were created. It goes with the last of them.
@@ -80,12 +79,6 @@ impl Namespace {
         self.keys.is_empty()
     }
 
-    /// What expired keys count for.
-    fn expired_bytes(&self, now: Millis) -> u64 {
-        let expired = self.expiring.iter().take_while(|(at, _)| *at <= now);
-        expired.filter_map(|(_, key)| self.keys.get(key).map(|kept| cost(key, &kept.value))).sum()
-    }
-
     /// By how much these writes change what all keys count for.
     fn growth(&self, writes: &BTreeMap<String, KeyWrite>) -> i64 {
         let change = |(key, write): (&String, &KeyWrite)| {
@@ -96,41 +89,26 @@ impl Namespace {
         writes.iter().map(change).fold(0, i64::saturating_add)
     }
 
-    fn remove(&mut self, key: &str) -> bool {
-        let Some(kept) = self.keys.remove(key) else { return false };
+    fn remove(&mut self, key: &str) -> Option<KeptValue> {
+        let kept = self.keys.remove(key)?;
         self.bytes -= cost(key, &kept.value);
-        if let Some(at) = kept.expires_at {
-            self.expiring.remove(&(at, key.to_owned()));
-        }
-        true
+        Some(kept)
     }
 
-    fn put(&mut self, key: &str, kept: KeptValue) {
-        self.remove(key);
+    fn put(&mut self, key: &str, kept: KeptValue) -> Option<KeptValue> {
+        let before = self.remove(key);
         self.bytes += cost(key, &kept.value);
-        if let Some(at) = kept.expires_at {
-            self.expiring.insert((at, key.to_owned()));
-        }
         self.keys.insert(key.to_owned(), kept);
+        before
     }
+}
 
-    fn write(&mut self, key: &str, write: &KeyWrite, version: u64, now: Millis) {
-        let expires_at = match write.expires {
-            KeyExpiry::Never => None,
-            KeyExpiry::AfterMs(ms) => Some(now.plus_ms(ms.into())),
-            KeyExpiry::At(at) => Some(at),
-        };
-        match &write.value {
-            Some(value) => self.put(key, KeptValue { value: value.clone(), version, expires_at }),
-            None => _ = self.remove(key),
-        }
-    }
-
-    /// Takes some of what expired away.
-    fn expire(&mut self, now: Millis) {
-        let expired = self.expiring.iter().take_while(|(at, _)| *at <= now).take(EXPIRED_AT_ONCE);
-        let expired: Vec<String> = expired.map(|(_, key)| key.clone()).collect();
-        expired.iter().for_each(|key| _ = self.remove(key));
+/// When a key that is written now expires.
+fn end_of(expires: KeyExpiry, now: Millis) -> Option<Millis> {
+    match expires {
+        KeyExpiry::Never => None,
+        KeyExpiry::AfterMs(ms) => Some(now.plus_ms(ms.into())),
+        KeyExpiry::At(at) => Some(at),
     }
 }
 
@@ -141,8 +119,10 @@ fn cost(key: &str, value: &[u8]) -> u64 {
 
 /// Everything that bindings keep.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
+pub struct Namespaces {
     namespaces: BTreeMap<String, Namespace>,
+    /// Keys that expire, by when: of all namespaces, so that those that nobody writes to any more leave no rubbish.
+    expiring: BTreeSet<(Millis, String, String)>,
     /// What all of them count for.
     bytes: u64,
 }
@@ -154,7 +134,7 @@ pub(super) struct KeptChange<'a> {
     pub(super) writes: &'a BTreeMap<String, KeyWrite>,
 }
 
-impl Kept {
+impl Namespaces {
     /// The namespace with this name.
     pub fn namespace(&self, name: &str) -> Option<&Namespace> {
         self.namespaces.get(name)
@@ -200,13 +180,18 @@ impl Kept {
             return Ok(());
         }
         let after = namespace.bytes.saturating_add_signed(growth);
-        if after > *quota && after - namespace.expired_bytes(now) > *quota {
+        let (of_this, of_all) = if after > *quota || self.bytes.saturating_add_signed(growth) > KEPT_BYTES_MAX {
+            self.expired_bytes(name, now)
+        } else {
+            (0, 0)
+        };
+        if after.saturating_sub(of_this) > *quota {
             return Err(Refusal::TooMany(format!(
                 "namespace {name} would have {after} bytes, and the binding may keep {quota} there: remove keys, or raise \
                  limits.state"
             )));
         }
-        if self.bytes.saturating_add_signed(growth) > KEPT_BYTES_MAX {
+        if self.bytes.saturating_add_signed(growth).saturating_sub(of_all) > KEPT_BYTES_MAX {
             return Err(Refusal::TooMany(format!(
                 "all namespaces together would have more than {KEPT_BYTES_MAX} bytes: remove keys, or bindings"
             )));
@@ -216,12 +201,57 @@ impl Kept {
 
     /// Writes what there is room for.
     pub(super) fn write(&mut self, change: &KeptChange<'_>, version: u64, now: Millis) {
-        self.change(change.namespace, |namespace| {
-            namespace.expire(now);
-            for (key, write) in change.writes {
-                namespace.write(key, write, version, now);
+        self.expire(now);
+        for (key, write) in change.writes {
+            match &write.value {
+                Some(value) => {
+                    let kept = KeptValue { value: value.clone(), version, expires_at: end_of(write.expires, now) };
+                    self.put(change.namespace, key, kept);
+                }
+                None => self.remove(change.namespace, key),
             }
-        });
+        }
+    }
+
+    fn put(&mut self, name: &str, key: &str, kept: KeptValue) {
+        let expires_at = kept.expires_at;
+        let mut before = None;
+        self.change(name, |namespace| before = namespace.put(key, kept));
+        self.expires_no_more(name, key, before);
+        if let Some(at) = expires_at {
+            self.expiring.insert((at, name.to_owned(), key.to_owned()));
+        }
+    }
+
+    fn remove(&mut self, name: &str, key: &str) {
+        let mut removed = None;
+        self.change(name, |namespace| removed = namespace.remove(key));
+        self.expires_no_more(name, key, removed);
+    }
+
+    /// A value is not there any more.
+    fn expires_no_more(&mut self, name: &str, key: &str, gone: Option<KeptValue>) {
+        if let Some(at) = gone.and_then(|gone| gone.expires_at) {
+            self.expiring.remove(&(at, name.to_owned(), key.to_owned()));
+        }
+    }
+
+    /// Takes some of what expired away, the earliest first.
+    fn expire(&mut self, now: Millis) {
+        for _ in 0..EXPIRED_AT_ONCE {
+            let Some((_, name, key)) = self.expiring.first().filter(|(at, ..)| *at <= now).cloned() else { return };
+            self.remove(&name, &key);
+        }
+    }
+
+    /// What expired keys count for: those of a namespace, and all; as many as the next record takes away.
+    fn expired_bytes(&self, namespace: &str, now: Millis) -> (u64, u64) {
+        let expired = self.expiring.iter().take_while(|(at, ..)| *at <= now).take(EXPIRED_AT_ONCE);
+        expired.fold((0, 0), |(of_this, of_all), (_, name, key)| {
+            let kept = self.namespaces.get(name).and_then(|namespace| namespace.keys.get(key));
+            let bytes = kept.map_or(0, |kept| cost(key, &kept.value));
+            (of_this + if name == namespace { bytes } else { 0 }, of_all + bytes)
+        })
     }
 
     /// Deletes a key, or all of them.
@@ -233,13 +263,16 @@ impl Kept {
         {
             return Err(Refusal::NotFound(format!("namespace {name} has no key {key:?}")));
         }
-        self.change(name, |namespace| match key {
-            Some(key) => _ = namespace.remove(key),
+        match key {
+            Some(key) => self.remove(name, key),
             None => {
-                let bindings = std::mem::take(&mut namespace.bindings);
-                *namespace = Namespace { bindings, ..Namespace::default() };
+                self.change(name, |namespace| {
+                    let bindings = std::mem::take(&mut namespace.bindings);
+                    *namespace = Namespace { bindings, ..Namespace::default() };
+                });
+                self.expiring.retain(|(_, of, _)| of != name);
             }
-        });
+        }
         Ok(())
     }
 
@@ -267,6 +300,7 @@ impl Kept {
             self.bytes -= if stays { 0 } else { namespace.bytes };
             stays
         });
+        self.expiring.retain(|(_, of, _)| self.namespaces.contains_key(of));
     }
 }
 
@@ -275,16 +309,16 @@ fn fits(key: &str, write: &KeyWrite) -> bool {
     (1..=KEPT_KEY_MAX).contains(&key.len()) && write.value.as_ref().is_none_or(|value| value.len() <= KEPT_VALUE_MAX)
 }
 
-impl Snapshot for Kept {
+impl Snapshot for Namespaces {
     const SECTION: u16 = 11;
     // Of the first version of sections the checksum leaves out the head; this one is younger.
     const OLDEST: u8 = 2;
     const VERSION: u8 = 2;
 
     fn write(&self, w: &mut Writer<'_>) {
-        let Self { namespaces, bytes: _ } = self;
+        let Self { namespaces, expiring: _, bytes: _ } = self;
         w.varint(namespaces.len() as u64);
-        for (name, Namespace { keys, expiring: _, bytes: _, bindings }) in namespaces {
+        for (name, Namespace { keys, bytes: _, bindings }) in namespaces {
             w.text(name);
             w.texts(bindings);
             w.varint(keys.len() as u64);
@@ -306,6 +340,9 @@ impl Snapshot for Kept {
             }
             let namespace = read_namespace(r)?;
             kept.bytes += namespace.bytes;
+            let ends =
+                namespace.keys.iter().filter_map(|(key, value)| Some((value.expires_at?, name.clone(), key.clone())));
+            kept.expiring.extend(ends);
             kept.namespaces.insert(name, namespace);
         }
         Ok(kept)

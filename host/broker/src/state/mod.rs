@@ -37,7 +37,7 @@ pub use filters::{FILTER_TAGS_MAX, FILTERS_MAX, Filters, GROUP_FILTER_TAGS_MAX, 
 pub(crate) use groups::FilterTags;
 pub use groups::{GAPS_MAX, GROUPS_MAX, Gap, Group, Groups, MADE_GROUPS_MAX, PIN_MS, UNUSED_GROUPS_MAX, UNUSED_MS};
 pub use index_entry::{EntryAt, IndexEntry};
-pub use kept::{KEPT_BYTES_MAX, KEPT_KEY_COST, KEPT_KEY_MAX, KEPT_VALUE_MAX, Kept, KeptValue, Namespace};
+pub use kept::{KEPT_BYTES_MAX, KEPT_KEY_COST, KEPT_KEY_MAX, KEPT_VALUE_MAX, KeptValue, Namespace, Namespaces};
 pub use leaps::{LEAPS_MAX, Leap, Leaps, Now};
 pub use part::Copies;
 pub use part_check::{check_part, merge_part};
@@ -81,7 +81,7 @@ pub struct State {
     dedup: Dedup,
     plugins: Plugins,
     secrets: SealedSecrets,
-    kept: Kept,
+    kept: Namespaces,
     /// Parts that queues read from or that hold what is remembered; may name some that nothing needs any more.
     named: Named,
     /// What was found damaged in them.
@@ -153,7 +153,7 @@ impl State {
     }
 
     /// What bindings keep.
-    pub fn kept(&self) -> &Kept {
+    pub fn kept(&self) -> &Namespaces {
         &self.kept
     }
 

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use super::part::{Of, Part, Row};
 use super::part_check::whole_row;
 use super::{IndexEntry, RecordAt};
-use crate::record::{Carried, End, MessageHead, Record, SettledHead};
-use crate::{HalfPosition, RecordPosition, TopicId, TransactionOutcome};
+use crate::record::{Ack, Carried, DeadLetterSized, End, MessageHead, Record, Settled, SettledHead};
+use crate::{Generation, GroupId, HalfPosition, QueueOffset, RecordPosition, TopicId, TransactionOutcome};
 
 /// Makes rows of queues again that are damaged in both copies of a part.
 ///
@@ -28,6 +28,32 @@ pub struct PartRebuild {
     /// Where halves lie that were carried on.
     carried: HashMap<HalfPosition, RecordPosition>,
     ended: HashSet<HalfPosition>,
+    /// What answers of components with what they staged put into queues, by what they were about: of several about the same only
+    /// the last can have happened, for the others were stale.
+    settled: HashMap<SettledKey, Vec<(TopicId, u32, IndexEntry)>>,
+}
+
+/// What an answer is about: a transaction, or a delivery; and which one, of several.
+#[derive(PartialEq, Eq, Hash)]
+enum SettledKey {
+    End(HalfPosition),
+    Check(HalfPosition, u32),
+    Delivery(GroupId, TopicId, u32, QueueOffset, Generation),
+}
+
+impl SettledKey {
+    fn of(head: &SettledHead) -> Self {
+        match head {
+            SettledHead::End(end) => Self::End(end.transaction),
+            SettledHead::CheckAnswered(answered) => Self::Check(answered.transaction, answered.check_number),
+            SettledHead::Ack(Ack { group, topic, queue, offset, generation }) => {
+                Self::Delivery(*group, *topic, *queue, *offset, *generation)
+            }
+            SettledHead::DeadLetter(DeadLetterSized { letter, .. }) => {
+                Self::Delivery(letter.group, letter.topic, letter.queue, letter.offset, letter.generation)
+            }
+        }
+    }
 }
 
 impl PartRebuild {
@@ -47,8 +73,8 @@ impl PartRebuild {
                 (None, _) => return None,
             }
         }
-        let (sent, halves, carried, ended) = Default::default();
-        Some(Self { bytes, damaged, queues, sent, halves, carried, ended })
+        let (sent, halves, carried, ended, settled) = Default::default();
+        Some(Self { bytes, damaged, queues, sent, halves, carried, ended, settled })
     }
 
     /// The next record. `half` reads the half of a transaction from the log, for one that was opened before the stretch.
@@ -64,30 +90,52 @@ impl PartRebuild {
                 self.carried.insert(HalfPosition::of(from), at.position);
             }
             Record::End(end) => self.end(&end, half),
-            // Whether it was in time, only the state could say; it mostly was.
-            Record::Settled(settled) => {
-                if let SettledHead::End(end) = &settled.head {
-                    self.end(end, half);
-                }
-                for (position, head) in settled.messages(at.position) {
-                    self.append(head.topic, head.queue, IndexEntry { position, tag: head.tag });
-                }
-            }
+            Record::Settled(settled) => self.settled(at, &settled, half),
             _ => {}
         }
     }
 
     /// The first end of a transaction.
     fn end(&mut self, end: &End, half: impl FnOnce(HalfPosition) -> Option<MessageHead>) {
+        if self.ended.insert(end.transaction)
+            && let Some((topic, queue, entry)) = self.committed(end, half)
+        {
+            self.append(topic, queue, entry);
+        }
+    }
+
+    /// Where the message of a commit goes.
+    fn committed(
+        &self,
+        end: &End,
+        half: impl FnOnce(HalfPosition) -> Option<MessageHead>,
+    ) -> Option<(TopicId, u32, IndexEntry)> {
         let End { transaction, outcome, queue, .. } = *end;
-        if !self.ended.insert(transaction) {
-            return;
+        let head = self.halves.get(&transaction).copied().or_else(|| half(transaction));
+        let head = head.filter(|_| outcome == TransactionOutcome::Committed)?;
+        let position = self.carried.get(&transaction).copied().unwrap_or(transaction.first_place());
+        Some((head.topic, queue, IndexEntry { position, tag: head.tag }))
+    }
+
+    /// An answer with what was staged. Whether it was in time, only the state could say; the last about something mostly was.
+    fn settled(&mut self, at: RecordAt, settled: &Settled, half: impl FnOnce(HalfPosition) -> Option<MessageHead>) {
+        let key = SettledKey::of(&settled.head);
+        let before = self.settled.remove(&key);
+        for (topic, queue, entry) in before.iter().flatten() {
+            if let Some(entries) = self.queues.get_mut(&(*topic, *queue)) {
+                entries.retain(|each| each != entry);
+            }
         }
-        let head = self.halves.remove(&transaction).or_else(|| half(transaction));
-        if let Some(head) = head.filter(|_| outcome == TransactionOutcome::Committed) {
-            let position = self.carried.get(&transaction).copied().unwrap_or(transaction.first_place());
-            self.append(head.topic, queue, IndexEntry { position, tag: head.tag });
+        let mut put = Vec::new();
+        if let SettledHead::End(end) = &settled.head
+            && (self.ended.insert(end.transaction) || before.is_some())
+        {
+            put.extend(self.committed(end, half));
         }
+        let messages = settled.messages(at.position);
+        put.extend(messages.map(|(position, head)| (head.topic, head.queue, IndexEntry { position, tag: head.tag })));
+        put.iter().for_each(|(topic, queue, entry)| self.append(*topic, *queue, *entry));
+        self.settled.insert(key, put);
     }
 
     fn is_resend(&mut self, head: &MessageHead, half: bool) -> bool {
@@ -182,5 +230,72 @@ mod tests {
         let end_of_part = part.len() - 1;
         assert_eq!(rebuilt([&damaged(&[end_of_part]), &damaged(&[end_of_part])], records), None, "no queue");
         assert_eq!(rebuilt([&damaged(&[41]), &damaged(&[42])], records), None, "no table");
+    }
+
+    /// A component answers twice about each of a delivery and a transaction, since it had read what was another by then.
+    #[test]
+    fn of_several_answers_about_the_same_the_last_one_happened() {
+        let mut log = RecordLog::new();
+        let (a, b) = (log.topic("a", 1), log.topic("b", 1));
+        crate::state::tests::push(&mut log, "p", "1", 1).unwrap();
+        let group = log.member("g", a, crate::GroupConfig::default());
+        let put = crate::record::BindingPut {
+            name: "b".to_owned(),
+            digest: [1; 32],
+            spec: r#"{"plugin":"p:1"}"#.to_owned(),
+            expected_revision: None,
+            secrets: Default::default(),
+            keeps: Some(crate::record::KeepGrant { namespace: "n".to_owned(), quota: 1 << 20 }),
+            names_life: true,
+        };
+        log.apply(Record::BindingPut(put)).unwrap();
+        let created = log.last_position().0;
+        let transaction = log.half(a);
+        log.send(a, 0, None);
+        log.apply(crate::testing::lease(&log, group, a, 1, crate::testing::whole(0, 0, 1))).unwrap();
+        let heads = [
+            SettledHead::Ack(Ack { group, topic: a, queue: 0, offset: QueueOffset(0), generation: Generation(1) }),
+            match end(transaction, TransactionOutcome::Committed) {
+                Record::End(end) => SettledHead::End(end),
+                _ => unreachable!("it is one"),
+            },
+        ];
+        let mut stale = 0;
+        for head in heads {
+            for version in [7, 0] {
+                let mut records = Vec::new();
+                let place = crate::record::MessagePlace { topic: b, queue: 0, stored_at: log.now };
+                crate::record::encode_message(
+                    &mut records,
+                    place,
+                    "b",
+                    &crate::testing::message("m"),
+                    Default::default(),
+                );
+                let kept = crate::record::KeptAccess {
+                    namespace: "n".to_owned(),
+                    reads: [("k".to_owned(), version)].into(),
+                    writes: BTreeMap::new(),
+                };
+                let outbox = crate::record::Outbox::new(records).unwrap();
+                let settled =
+                    Settled { outbox, head: head.clone(), binding: "b".to_owned(), created, kept: Some(kept) };
+                stale += usize::from(log.apply(Record::Settled(settled)).unwrap() == crate::state::Applied::Stale);
+                log.send(b, 0, None);
+            }
+        }
+        assert_eq!(stale, 2);
+        let part = log.state.seal(1_000_000).unwrap();
+        let named = PartView::open(1_000_000, part.clone()).unwrap().checksum();
+        let table = 40 + 56 * u64::from_le_bytes(part[24..32].try_into().unwrap()) as usize;
+        let mut damaged = part.to_vec();
+        // An entry of each queue: two messages in `a`, six in `b`.
+        for at in [table + 3, table + 16 * 2 + 3] {
+            damaged[at] ^= 1;
+        }
+        let damaged = Bytes::from(damaged);
+        let mut rebuild = PartRebuild::of(1_000_000, named, [&damaged, &damaged]).unwrap();
+        log.records.iter().for_each(|(at, record)| rebuild.record(*at, record.clone(), |_| None));
+        assert_eq!(rebuild.finish().map(Bytes::from), Some(part));
     }
 }

@@ -320,10 +320,9 @@ impl Progress {
         }
     }
 
-    /// Deliveries of a message count no more, unless it was delivered again since.
-    pub(super) fn give_back(&mut self, queue: u32, offset: QueueOffset, generation: Generation, attempts: u32) {
-        let current = self.exception(queue, offset).filter(|exception| exception.generation == generation);
-        if let Some(old) = current {
+    /// Deliveries of a message count no more, if it is not done.
+    pub(super) fn give_back(&mut self, queue: u32, offset: QueueOffset, attempts: u32) {
+        if let Some(old) = self.exception(queue, offset) {
             let fewer = Exception { attempts: old.attempts.saturating_sub(attempts), ..old.clone() };
             self.set(queue, offset, fewer);
         }

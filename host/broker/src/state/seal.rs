@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::dedup::Dedup;
 use super::fault::{Gaps, PartError, QueueGap, SnapshotError};
 use super::index_entry::INDEX_ENTRY_LEN;
-use super::kept::Kept;
+use super::kept::Namespaces;
 use super::leaps::Leaps;
 use super::members::ClusterMembers;
 use super::pages::PartsHealth;
@@ -79,12 +79,12 @@ impl State {
     }
 
     /// About how many bytes of memory the tables take that grow with use: open transactions, outcomes, messages that are
-    /// remembered for resends. What queues have in no part is left out, since it goes with the next part.
+    /// remembered for resends, what bindings keep. What queues have in no part is left out, since it goes with the next part.
     pub fn tables_bytes(&self) -> u64 {
         const OPEN: usize = 200;
         const LATELY: usize = 64;
         let lately = self.dedup.sent().len() + self.transactions.outcomes.len();
-        (self.transactions.open.len() * OPEN + lately * LATELY) as u64
+        (self.transactions.open.len() * OPEN + lately * LATELY) as u64 + self.kept.bytes()
     }
 
     /// Takes over a part that another state sealed: what it holds of the queues leaves memory and is read from `bytes`,
@@ -219,7 +219,7 @@ impl State {
         if *secrets != SealedSecrets::default() {
             snapshot::section(&mut bytes, secrets);
         }
-        if *kept != Kept::default() {
+        if *kept != Namespaces::default() {
             snapshot::section(&mut bytes, kept);
         }
         bytes
@@ -312,7 +312,7 @@ impl State {
             Readable::of::<Leaps>(),
             Readable::of::<ClusterMembers>(),
             Readable::of::<SealedSecrets>(),
-            Readable::of::<Kept>(),
+            Readable::of::<Namespaces>(),
         ];
         snapshot::check(bytes, &SECTIONS, &last)
     }

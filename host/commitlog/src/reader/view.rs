@@ -13,7 +13,7 @@ use crate::format::{
     padded, verify_entry,
 };
 use crate::segment::file_name;
-use crate::settled::Settled;
+use crate::settled::SettledEnd;
 use crate::{LogIdentity, LogPosition, ReadError};
 
 /// What readers share with the appender.
@@ -22,7 +22,7 @@ pub(crate) struct View {
     pub(crate) seed: u32,
     pub(super) appended: AtomicU64,
     /// What lies above is handed out as copies.
-    pub(super) settled: Arc<Settled>,
+    pub(super) settled: Arc<SettledEnd>,
     pub(super) segments: RwLock<Segments>,
     /// Ranges that are not served, in order; only in a log that is open for reading only.
     pub(super) damage: Vec<(u64, u64)>,
@@ -43,7 +43,7 @@ impl View {
         start: u64,
         mappings: Vec<Arc<dyn Mapping>>,
         end: u64,
-        settled: Arc<Settled>,
+        settled: Arc<SettledEnd>,
     ) -> Self {
         let mappings = mappings.into_iter().map(Some).collect();
         let segments = RwLock::new(Segments { start, mappings });
@@ -61,7 +61,7 @@ impl View {
     ) -> Self {
         let seed = checksum_seed(&identity.cluster_id, identity.shard);
         let segments = RwLock::new(Segments { start, mappings });
-        let (appended, settled) = (AtomicU64::new(end), Arc::new(Settled::at(durable.min(end))));
+        let (appended, settled) = (AtomicU64::new(end), Arc::new(SettledEnd::at(durable.min(end))));
         Self { segment_size: identity.segment_size, seed, appended, settled, segments, damage }
     }
 
@@ -91,7 +91,7 @@ impl View {
     }
 
     /// What lies below stays as it is.
-    pub(crate) fn settled(&self) -> &Settled {
+    pub(crate) fn settled(&self) -> &SettledEnd {
         &self.settled
     }
 

@@ -79,7 +79,7 @@ fn standing_document(standing: &BindingStanding) -> Value {
     if let Some(last) = &standing.last_contradiction {
         shown["last_contradiction"]["at"] = answer::time(last.at_ms).into();
     }
-    if let Some(consumer) = shown["consumer"].as_object_mut()
+    if let Some(consumer) = shown.get_mut("consumer").and_then(Value::as_object_mut)
         && let Some(since) = consumer.remove("paused_since_ms").and_then(|since| since.as_u64())
     {
         consumer.insert("paused_since".to_owned(), answer::time(since).into());

@@ -89,7 +89,7 @@ async fn where_a_group_begins_and_what_a_binding_lacks_is_for_its_document_to_sa
     for (document, words) in [
         (with("subscriptions", json!({})), "subscriptions"),
         (with("groups", json!([])), "group"),
-        (with("start", json!("now")), "start"),
+        (with("start", json!("now")), "expected `beginning` or `end`"),
         (with("limits", json!({"rate": 0})), "limits.rate"),
         (with("grants", json!({"state": "a b"})), "grants.state"),
     ] {
@@ -169,7 +169,7 @@ async fn a_binding_that_consumes_is_tried_with_a_message_and_nothing_of_that_sta
     let rejected = api.post("/v1/bindings/stock/test", json!({"message": {"body": "forty-two"}})).await.is(200).json();
     assert_eq!(rejected["calls"][0]["answer"], "reject");
     for two in [json!({"half": {}, "message": {}}), json!({"message": {}, "ended": 1})] {
-        let problem = api.post("/v1/bindings/stock/test", two).await.expect_problem(400, "malformed-request");
+        let problem = api.post("/v1/bindings/stock/test", two).await.expect_problem(400, "malformed");
         assert!(detail(&problem).contains("send one of them"), "{problem}");
     }
 }

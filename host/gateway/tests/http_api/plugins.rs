@@ -176,7 +176,7 @@ async fn a_binding_is_set_shown_replaced_and_deleted() {
     let shown = api.get("/v1/bindings/orders").await.is(200);
     assert_eq!(shown.etag(), set.etag());
     let in_force = json!({"memory": "64MiB", "deadline": "1s", "concurrency": 8, "output": "16KiB",
-        "http_response": "1MiB", "http_requests": 16, "sql_rows": 1000, "sql_bytes": "1MiB"});
+        "http_response": "1MiB", "http_requests": 16, "sql_rows": 1000, "sql_bytes": "1MiB", "state": "64MiB"});
     assert_eq!(
         (&shown.json()["limits"], &document["limits"]),
         (&in_force, &in_force),
@@ -187,9 +187,7 @@ async fn a_binding_is_set_shown_replaced_and_deleted() {
     }
     assert_eq!((&shown.json()["grants"], shown.json().get("warnings")), (&binding()["grants"], None));
     let items = api.get("/v1/bindings").await.is(200).json();
-    let mut listed = shown.json();
-    listed.as_object_mut().unwrap().remove("standing");
-    assert_eq!(items["items"], json!([listed]));
+    assert_eq!(items["items"], json!([shown.json()]));
 
     // A moved tag changes nothing until the binding is set again (ruling 7); what was shown can be put back.
     api.push(TAG, &variant(2), &[("if-match", &tag)]).await.is(200);
@@ -256,7 +254,8 @@ async fn a_wrong_binding_is_refused_with_what_is_wrong() {
         (with("plugin", json!("check")), "check"),
         (with("grants", json!({"htp": []})), "htp"),
         (with("grants", json!({"http": ["ftp://x"]})), "ftp"),
-        (with("grants", json!({"state": true})), "state"),
+        (with("grants", json!({"state": 7})), "state"),
+        (with("groups", json!(["g"])), "subscriptions"),
         (with("limits", json!({"memroy": "1MiB"})), "memroy"),
         (with("limits", json!({"deadline": "9ms"})), "deadline"),
         (with("limits", json!({"deadline": "61s"})), "deadline"),
@@ -272,7 +271,11 @@ async fn a_wrong_binding_is_refused_with_what_is_wrong() {
         let limits = done.json()["limits"].clone();
         assert_eq!((&limits["deadline"], &limits["concurrency"]), (&json!(shown), &json!(8)));
     }
-    api.put("/v1/bindings/b", with("groups", json!(["g"]))).await.expect_problem(501, "not-built");
+    // A component that only answers checks is no consumer.
+    let mut consumes = with("groups", json!(["g"]));
+    consumes["subscriptions"] = json!({"orders": "*"});
+    let problem = api.put("/v1/bindings/b", consumes).await.expect_problem(422, "invalid");
+    assert!(detail(&problem).contains("consumer-plugin"), "{problem}");
     api.put("/v1/bindings/a%20b", binding()).await.expect_problem(422, "invalid");
     let taken = api.put("/v1/bindings/c", binding()).await.expect_problem(409, "conflict");
     assert!(detail(&taken).contains("orders"), "{taken}");

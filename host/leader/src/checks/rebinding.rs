@@ -51,7 +51,8 @@ impl Rebinding {
 }
 
 fn is_same(state: &State, name: &str, revision: u64) -> bool {
-    state.plugins().binding(name).is_some_and(|binding| binding.revision == revision)
+    // One that pauses is asked nothing, and what it still says decides nothing: it is asked again when it goes on.
+    state.plugins().binding(name).is_some_and(|binding| binding.revision == revision && !binding.paused)
 }
 
 impl Schedule {

@@ -27,7 +27,15 @@ struct Bench {
 }
 
 fn put_expecting(spec: String, expected_revision: Option<u64>) -> BindingPut {
-    BindingPut { name: "b".to_owned(), digest: [1; 32], spec, expected_revision, secrets: BTreeSet::new(), keeps: None }
+    BindingPut {
+        name: "b".to_owned(),
+        digest: [1; 32],
+        spec,
+        expected_revision,
+        secrets: BTreeSet::new(),
+        keeps: None,
+        names_life: false,
+    }
 }
 
 fn put(topics: &str) -> Vec<u8> {

@@ -364,9 +364,11 @@ impl Schedule {
             },
             Record::Park(park) => self.settled(park.transaction, state),
             Record::ComponentFailed(failed) => self.settled(failed.transaction, state),
-            Record::BindingPut(_) | Record::BindingDelete(_) | Record::TopicDelete(_) | Record::TopicForced(_) => {
-                self.end_superseded(state)
-            }
+            Record::BindingPut(_)
+            | Record::BindingDelete(_)
+            | Record::BindingPaused(_)
+            | Record::TopicDelete(_)
+            | Record::TopicForced(_) => self.end_superseded(state),
             _ => false,
         }
     }

@@ -33,7 +33,7 @@ pub(super) fn outcome_of(verdict: &Verdict) -> CheckOutcome {
 
 /// What became of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Recorded {
+pub(super) enum CheckRecorded {
     /// It is in the log, and counted.
     Taken,
     /// Nothing came of it: its binding is another one by now, or nobody waits for it.
@@ -42,7 +42,7 @@ pub(super) enum Recorded {
     Stale,
 }
 
-impl Recorded {
+impl CheckRecorded {
     fn of(taken: bool) -> Self {
         if taken { Self::Taken } else { Self::Dropped }
     }
@@ -56,7 +56,7 @@ pub(super) async fn record(
     by: EndedBy,
     bound: &Bound,
     staged: Option<(Settler, StagedByCheck)>,
-) -> Result<Recorded, NotDone> {
+) -> Result<CheckRecorded, NotDone> {
     let (outcome, reason) = match verdict {
         Verdict::Commit => (TransactionOutcome::Committed, String::new()),
         Verdict::Rollback(reason) => (TransactionOutcome::RolledBack, reason),
@@ -69,9 +69,9 @@ pub(super) async fn record(
                     let bound = bound.clone();
                     let (settled, _keeps_out) = settled(asker, SettledHead::CheckAnswered(answer), staged).await?;
                     let is_awaited = is_awaited(due, Some(bound));
-                    taken(asker.shard.propose_one_if(is_awaited, |out| settled.encode(out)).await?)
+                    taken(asker.effects.propose_if(is_awaited, &settled).await?)
                 }
-                None => count(asker, due, answer, Some(bound.clone())).await.map(Recorded::of),
+                None => count(asker, due, answer, Some(bound.clone())).await.map(CheckRecorded::of),
             };
         }
     };
@@ -82,9 +82,9 @@ pub(super) async fn record(
     match staged {
         Some(staged) => {
             let (settled, _keeps_out) = settled(asker, SettledHead::End(end.clone()), staged).await?;
-            taken(asker.ends.settle_if(stays, &end, &settled).await?)
+            taken(asker.ends.settled(&end, asker.effects.propose_if(stays, &settled).await)?)
         }
-        None => Ok(Recorded::of(asker.ends.end_if(stays, &end).await?.is_some())),
+        None => Ok(CheckRecorded::of(asker.ends.end_if(stays, &end).await?.is_some())),
     }
 }
 
@@ -98,11 +98,11 @@ async fn settled(
     Ok((asker.effects.settled(&settler, head, staged).await?, keeps_out))
 }
 
-fn taken(applied: Option<Applied>) -> Result<Recorded, NotDone> {
+fn taken(applied: Option<Applied>) -> Result<CheckRecorded, NotDone> {
     Ok(match applied {
-        None | Some(Applied::Late) => Recorded::Dropped,
-        Some(Applied::Stale) => Recorded::Stale,
-        Some(_) => Recorded::Taken,
+        None | Some(Applied::Late) => CheckRecorded::Dropped,
+        Some(Applied::Stale) => CheckRecorded::Stale,
+        Some(_) => CheckRecorded::Taken,
     })
 }
 

@@ -8,9 +8,10 @@ use vouch_broker::state::BindingEntry;
 use vouch_broker::{NotDone, Refusal, State};
 use vouch_plugin::{Admission, Checked, NoAnswer, Verdict};
 
-use super::answers::{Recorded, ask_again, finish, outcome_of, record};
+use super::answers::{CheckRecorded, ask_again, finish, outcome_of, record};
 use super::batches;
 use super::binding::Bound;
+use super::call_name::call_name;
 use super::producers::ask_producers;
 use super::span::record_half;
 use super::unanswered::{Unanswered, no_answer, say_answered, tell_unanswered};
@@ -19,7 +20,6 @@ use vouch_leader::checks::{Checker, Due};
 use super::{Asker, ended};
 use crate::components::{Answerer, BatchAnswer, CheckQuestion, JoinedAsk, StagedByCheck};
 use crate::effects::{KeepsOut, Settler, is_nothing};
-use crate::served_shard::transaction_id;
 use vouch_leader::Leader;
 
 /// What was read is another by then so often, side by side with others, before a call runs alone.
@@ -124,20 +124,10 @@ async fn checked(
                 return None;
             }
         };
-        if answerer.binding.takes_batches() {
+        // One that has to run alone goes with nobody.
+        if answerer.binding.takes_batches() && !alone {
             joined.get_or_insert_with(|| answerer.batches.join(due.clone()));
         }
-        // Its part of what the binding keeps comes before the place: who waits for others holds no place that they need.
-        let keeps_out = match &joined {
-            // A call about several stages nothing.
-            Some(_) => KeepsOut::default(),
-            None => tokio::select! {
-                biased;
-                () = ended(&due.ask) => return None,
-                () = asker.stopping.cancelled() => return None,
-                keeps_out = asker.effects.enter(settler, alone) => keeps_out,
-            },
-        };
         // Many asks wait here for few places. They hold no message: that is read, and decompressed, in a place.
         // First whether the ask is over: a place that is free at last is not for a binding that is gone.
         let admission = tokio::select! {
@@ -158,6 +148,13 @@ async fn checked(
             continue;
         }
         if joined.is_none() {
+            // First the place, then its part of what the binding keeps: whoever has a part has a place, and lets go of it soon.
+            let keeps_out = tokio::select! {
+                biased;
+                () = ended(&due.ask) => return None,
+                () = asker.stopping.cancelled() => return None,
+                keeps_out = asker.effects.enter(settler, alone) => keeps_out,
+            };
             let answer = ask_alone(asker, due, (&answerer, settler), (admission, keeps_out)).await;
             return answer.map(|answer| (answerer, answer));
         }
@@ -213,11 +210,6 @@ async fn ask_alone(
     Some(BatchAnswer::Checked { checked, producer, staged })
 }
 
-/// What names a call about a transaction: asked again under the same number it publishes under the same ids.
-pub(super) fn call_name(due: &Due) -> String {
-    format!("{}/{}", transaction_id(due.transaction), due.number)
-}
-
 /// A component answered: that is recorded and counted, with what it staged, unless its binding is another one by now.
 async fn answered(
     asker: &Asker,
@@ -232,8 +224,8 @@ async fn answered(
     let stages = staged.is_some();
     let recorded = record(asker, due, verdict, by, bound, staged).await;
     match &recorded {
-        Ok(Recorded::Stale) => return Then::AskOnceMore,
-        Ok(Recorded::Dropped) => {
+        Ok(CheckRecorded::Stale) => return Then::AskOnceMore,
+        Ok(CheckRecorded::Dropped) => {
             if bound.is_superseded(asker, due, outcome.as_str()).await {
                 return Then::Done;
             }
@@ -246,7 +238,7 @@ async fn answered(
             no_answer(asker, due, &bound.name, Unanswered::of(&bound.name, Some(bound.revision), why)).await;
             return Then::Done;
         }
-        Ok(Recorded::Taken) | Err(_) => {}
+        Ok(CheckRecorded::Taken) | Err(_) => {}
     }
     say_answered(asker, &bound.name);
     asker.metrics.checks.count(&bound.name, outcome);

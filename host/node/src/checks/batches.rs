@@ -13,7 +13,7 @@ use vouch_broker::StoredMessage;
 use vouch_plugin::{Admission, Checked, NoAnswer, Pending, Staged};
 
 use super::Asker;
-use super::ask::call_name;
+use super::call_name::call_name;
 use crate::components::{Answerer, BatchAnswer, CheckQuestion, StagedByCheck, WaitingAsk};
 use crate::effects::{KeepsOut, is_nothing};
 

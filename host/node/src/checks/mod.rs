@@ -5,6 +5,7 @@ mod answers;
 mod ask;
 mod batches;
 mod binding;
+mod call_name;
 mod comparing;
 mod outages;
 mod producers;

@@ -60,6 +60,7 @@ impl Components {
             untried = why;
         }
         warnings.extend(self.missing_targets(&document).await?);
+        self.check_unchanged(name, expect).await?;
         self.join_groups(name, &document).await?;
         let put = BindingPut {
             name: name.to_owned(),
@@ -68,6 +69,7 @@ impl Components {
             expected_revision: expect.revision(),
             secrets,
             keeps: document.keeps(name),
+            names_life: true,
         };
         let written = written(&self.shard, |out| put.encode(out)).await?;
         if let Some(why) = untried {
@@ -157,6 +159,17 @@ impl Components {
         self.check_subscriptions(&document).await?;
         check_exports(&answerer.binding, &document)?;
         Ok(Bindable { digest, secrets, document, answerer })
+    }
+
+    /// Refuses early what the log would refuse: what belongs to the binding is made before it is recorded.
+    async fn check_unchanged(&self, name: &str, expect: Expect) -> Result<(), NotDone> {
+        let current = self.binding(name).await?.map_or(0, |binding| binding.revision);
+        match expect.revision() {
+            Some(expected) if expected != current => Err(NotDone::Refused(Refusal::PreconditionFailed(format!(
+                "binding {name} was changed meanwhile; read it, then send its ETag in If-Match"
+            )))),
+            _ => Ok(()),
+        }
     }
 
     /// Refuses topics that do not exist, and those of which no transaction can come: a component is never asked about them.

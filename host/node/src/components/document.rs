@@ -14,6 +14,10 @@ use crate::secrets::OpenedSecrets;
 use vouch_protocol::validate;
 use vouch_protocol::wire::{FilterExpression, FilterType};
 
+/// Most groups of one binding, and most topics that they receive: each group on each topic is a receive that waits.
+const GROUPS_MAX: usize = 16;
+const SUBSCRIPTIONS_MAX: usize = 64;
+
 /// A binding as users write it (`PUT /v1/bindings/{name}`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,6 +104,15 @@ impl BindingDocument {
     fn check_groups(&self) -> Result<(), NotDone> {
         for group in &self.groups {
             ResourceName::parse(group).check_group()?;
+        }
+        let distinct: BTreeSet<ResourceName> = self.groups.iter().map(|group| ResourceName::parse(group)).collect();
+        if distinct.len() < self.groups.len() {
+            return invalid("the binding names a group twice; name it once");
+        }
+        if self.groups.len() > GROUPS_MAX || self.subscriptions.len() > SUBSCRIPTIONS_MAX {
+            return invalid(
+                "the binding has more than 16 groups, or more than 64 subscriptions; make several bindings of it",
+            );
         }
         self.subscribed()?;
         match (self.groups.is_empty(), self.subscriptions.is_empty()) {
@@ -194,6 +207,15 @@ fn invalid<T>(why: &str) -> Result<T, NotDone> {
 /// The document cannot be read.
 pub(crate) fn subscriptions_of(spec: &str) -> Result<Vec<(ResourceName, TagFilter)>, NotDone> {
     BindingDocument::parse(spec)?.subscribed()
+}
+
+/// How many deliveries a binding may have at once, by its document, and how many a second.
+///
+/// # Errors
+/// The document cannot be read.
+pub(crate) fn consumer_limits(spec: &str) -> Result<(usize, Option<u32>), NotDone> {
+    let limits = BindingDocument::parse(spec)?.limits;
+    Ok((limits.concurrency, limits.rate))
 }
 
 /// The limits that hold for a binding whose document has these `limits`: those that it sets, and the defaults of the others.

@@ -40,7 +40,7 @@ pub(crate) use bound::BoundComponents;
 pub use cleaning::{CleanedFence, FenceCleaning};
 pub(crate) use comparing::{Compared, EndedByProducer, compare, note};
 pub use document::limits_in_force;
-pub(crate) use document::subscriptions_of;
+pub(crate) use document::{consumer_limits, subscriptions_of};
 pub(crate) use engine::{check_settings, open_store, remove_unused, start_engine};
 pub(crate) use file::ComponentFiles;
 pub use kept::{KeptPage, KeptView};

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use vouch_broker::record::{Ack, ChangeInvisible, DeadLetter, DeadLetterSized, SettledHead};
 use vouch_broker::state::Applied;
-use vouch_broker::{NotDone, Refusal};
+use vouch_broker::{Generation, NotDone, Refusal};
 use vouch_plugin::Staged;
 
-use super::deliver::Leased;
-use super::receive::Consumer;
+use super::consumer::Consumer;
+use super::leased::Leased;
 use super::row::Place;
-use crate::effects::is_nothing;
+use crate::effects::{grows_the_log, is_nothing};
 use crate::metrics::DeliveryOutcome;
 
 /// After an answer that found no room in the log.
@@ -18,7 +18,7 @@ const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 /// What became of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Recorded {
+pub(super) enum DeliveryRecorded {
     /// There is nothing more to do.
     Done,
     /// What the component had read is another by now: it is to be asked again.
@@ -27,14 +27,14 @@ pub(super) enum Recorded {
 
 impl Consumer {
     /// The message is done, and what was staged happens.
-    pub(super) async fn acknowledge(&self, leased: &Leased, staged: Staged) -> Recorded {
+    pub(super) async fn acknowledge(&self, leased: &Leased, staged: Staged) -> DeliveryRecorded {
         let Place { group, topic, queue, offset } = leased.place;
         let head = SettledHead::Ack(Ack { group, topic, queue, offset, generation: leased.generation });
         self.record(leased, head, staged, DeliveryOutcome::Ack).await
     }
 
     /// The message is a dead letter, and what was staged happens.
-    pub(super) async fn reject(&self, leased: &Leased, reason: String, staged: Staged) -> Recorded {
+    pub(super) async fn reject(&self, leased: &Leased, reason: String, staged: Staged) -> DeliveryRecorded {
         let head = SettledHead::DeadLetter(self.dead_letter(leased, reason));
         self.record(leased, head, staged, DeliveryOutcome::Reject).await
     }
@@ -46,28 +46,43 @@ impl Consumer {
         DeadLetterSized { letter, record_len }
     }
 
-    async fn record(&self, leased: &Leased, head: SettledHead, staged: Staged, outcome: DeliveryOutcome) -> Recorded {
+    async fn record(
+        &self,
+        leased: &Leased,
+        head: SettledHead,
+        staged: Staged,
+        outcome: DeliveryOutcome,
+    ) -> DeliveryRecorded {
         let proposed = if is_nothing(&staged) {
             self.propose_alone(&head).await
         } else {
+            let grows = grows_the_log(&staged);
             match self.of.effects.settled(&self.settler, head, staged).await {
-                // Unlike what only acknowledges, this grows the log: it can wait where there is no room.
                 Ok(settled) => {
                     let mut records = Vec::new();
                     settled.encode(&mut records);
-                    self.of.shard.propose_if_room(records).await.and_then(first)
+                    let shard = &self.of.shard;
+                    // Unlike what only acknowledges, this can wait where there is no room.
+                    let proposed =
+                        if grows { shard.propose_if_room(records).await } else { shard.propose(records).await };
+                    proposed.and_then(first)
                 }
                 Err(why) => Err(why),
             }
         };
         match proposed {
-            Ok(Applied::Stale) => return Recorded::Stale,
+            Ok(Applied::Stale) => return DeliveryRecorded::Stale,
             Ok(Applied::Late) | Err(NotDone::Refused(Refusal::InvalidHandle(_))) => {
                 self.of.metrics.deliveries.count(&self.name, DeliveryOutcome::Late);
+                // If its lease lives all the same, its binding is another one by now.
+                self.give_back(leased, Duration::ZERO).await;
             }
             Ok(_) => {
                 self.of.metrics.deliveries.count(&self.name, outcome);
-                self.succeeded().await;
+                // That a message is refused says nothing of others that fail, but that the component works.
+                if outcome == DeliveryOutcome::Ack || self.row().is_paused() {
+                    self.succeeded().await;
+                }
             }
             // There is no room for what it keeps, or no topic for what it publishes.
             Err(NotDone::Refused(refusal)) => {
@@ -88,7 +103,7 @@ impl Consumer {
                 );
             }
         }
-        Recorded::Done
+        DeliveryRecorded::Done
     }
 
     async fn propose_alone(&self, head: &SettledHead) -> Result<Applied, NotDone> {
@@ -105,21 +120,24 @@ impl Consumer {
 
     /// The message is visible again after this time, and the delivery does not count: its component was not asked.
     pub(super) async fn give_back(&self, leased: &Leased, after: Duration) {
-        self.change(leased, after, true).await;
+        self.change(leased, after, true, self.new_generation()).await;
     }
 
-    /// The message is visible again after this time. Returns under which generation it waits.
-    pub(super) async fn change(&self, leased: &Leased, after: Duration, uncounted: bool) -> vouch_broker::Generation {
+    /// A generation that no lease had before.
+    pub(super) fn new_generation(&self) -> Generation {
+        self.of.clock.generation(self.of.clock.now())
+    }
+
+    /// The message is visible again after this time, and waits under this generation.
+    pub(super) async fn change(&self, leased: &Leased, after: Duration, uncounted: bool, new_generation: Generation) {
         let Place { group, topic, queue, offset } = leased.place;
         let now = self.of.clock.now();
-        let new_generation = self.of.clock.generation(now);
         let deadline = now.plus_ms(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
         let generation = leased.generation;
         let change = ChangeInvisible { group, topic, queue, offset, generation, new_generation, deadline, uncounted };
         if let Err(why) = self.of.shard.propose_one(|out| change.encode(out)).await {
             tracing::debug!(binding = self.name, %why, "a lease was not changed; it runs out");
         }
-        new_generation
     }
 }
 

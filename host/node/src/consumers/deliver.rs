@@ -1,16 +1,14 @@
 //! One delivery, from the lease to the record of what was answered.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vouch_broker::record::before_carried;
-use vouch_broker::{Generation, GroupConfig, Millis, NotDone, RecordPosition, StoredMessage};
+use vouch_broker::{NotDone, StoredMessage};
 use vouch_plugin::{Admission, Consumed, ConsumerDelivery, ConsumerVerdict, NoAnswer, Staged};
 
-use super::Subscription;
-use super::answer::Recorded;
-use super::receive::{Consumer, LEASE_BEYOND_DEADLINE};
-use super::row::Place;
+use super::answer::DeliveryRecorded;
+use super::consumer::Consumer;
+use super::leased::{LEASE_BEYOND_DEADLINE, Leased};
 use crate::components::Answerer;
 use crate::metrics::DeliveryOutcome;
 use crate::{delivery_key, stored};
@@ -20,25 +18,6 @@ const SIDE_BY_SIDE: u32 = 3;
 /// A call begins only while its lease lasts so much longer than its deadline: what it answers is still to be recorded.
 const TO_RECORD: Duration = Duration::from_secs(5);
 
-/// A message that is leased to a binding.
-pub(super) struct Leased {
-    pub(super) place: Place,
-    pub(super) generation: Generation,
-    /// When the lease ends.
-    pub(super) deadline: Millis,
-    pub(super) attempt: u32,
-    pub(super) position: RecordPosition,
-    pub(super) subscription: Arc<Subscription>,
-    pub(super) group: Arc<GroupConfig>,
-}
-
-impl Leased {
-    /// Whether another delivery may follow this one.
-    pub(super) fn is_last(&self) -> bool {
-        self.attempt >= self.group.max_attempts
-    }
-}
-
 /// A message as it is delivered.
 #[derive(Clone)]
 struct Read {
@@ -46,12 +25,27 @@ struct Read {
     key: String,
 }
 
+/// A delivery under way, until it is dropped.
+struct InFlight<'a>(&'a Consumer);
+
+impl<'a> InFlight<'a> {
+    fn begin(of: &'a Consumer) -> Self {
+        of.of.standings.begins(&of.name);
+        Self(of)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.of.standings.is_over(&self.0.name);
+    }
+}
+
 impl Consumer {
     /// Delivers one message, and records what comes of it: an acknowledgement, another delivery, a dead letter.
     pub(super) async fn deliver(&self, leased: Leased) {
-        self.of.standings.begins(&self.name);
+        let _in_flight = InFlight::begin(self);
         self.deliver_one(&leased).await;
-        self.of.standings.is_over(&self.name);
     }
 
     async fn deliver_one(&self, leased: &Leased) {
@@ -68,10 +62,10 @@ impl Consumer {
                 self.of.metrics.deliveries.count(&self.name, DeliveryOutcome::NotRun);
                 return self.give_back(leased, Duration::ZERO).await;
             };
-            let (consumed, staged) = self.consume(&answerer, admission, leased, read.clone()).await;
-            let recorded = self.answered(leased, consumed, staged).await;
+            let answer = self.consume(&answerer, admission, leased, read.clone()).await;
+            let recorded = self.answered(leased, answer, answerer.binding.limits().deadline).await;
             drop(keeps_out);
-            if recorded == Recorded::Done {
+            if recorded == DeliveryRecorded::Done {
                 return;
             }
             self.of.metrics.deliveries.count(&self.name, DeliveryOutcome::Stale);
@@ -97,9 +91,9 @@ impl Consumer {
         let left = Duration::from_millis(leased.deadline.ms_since(self.of.clock.now()));
         let wait = left.checked_sub(answerer.binding.limits().deadline + TO_RECORD)?.min(LEASE_BEYOND_DEADLINE);
         let admitted = async {
-            // First its part, then the place: who waits for the others holds no place that they need.
-            let keeps_out = self.of.effects.enter(&self.settler, alone).await;
-            (answerer.binding.admit().await, keeps_out)
+            // First the place, then its part of what the binding keeps: whoever has a part has a place, and lets go of it soon.
+            let admission = answerer.binding.admit().await;
+            (admission, self.of.effects.enter(&self.settler, alone).await)
         };
         tokio::time::timeout(wait, admitted).await.ok()
     }
@@ -129,25 +123,41 @@ impl Consumer {
         answer
     }
 
-    async fn answered(&self, leased: &Leased, consumed: Consumed, staged: Staged) -> Recorded {
+    async fn answered(
+        &self,
+        leased: &Leased,
+        (consumed, staged): (Consumed, Staged),
+        deadline: Duration,
+    ) -> DeliveryRecorded {
         match consumed {
             Consumed::Answer(ConsumerVerdict::Ack) => self.acknowledge(leased, staged).await,
             Consumed::Answer(ConsumerVerdict::Reject(reason)) => self.reject(leased, reason, staged).await,
             Consumed::Answer(ConsumerVerdict::Retry { reason, retry_after }) => {
                 self.of.metrics.deliveries.count(&self.name, DeliveryOutcome::Retry);
                 self.failed(leased, reason, Some(retry_after)).await;
-                Recorded::Done
+                DeliveryRecorded::Done
             }
-            Consumed::NoAnswer(NoAnswer::NoCapacity { .. }) => {
+            // Nobody is blamed for a place that he had for less than his time, or had not, or for a fault of the host.
+            Consumed::NoAnswer(why) if is_of_the_host(&why, deadline) => {
+                self.of.standings.failed(&self.name, &why.to_string());
                 self.of.metrics.deliveries.count(&self.name, DeliveryOutcome::NotRun);
                 self.give_back(leased, Duration::ZERO).await;
-                Recorded::Done
+                DeliveryRecorded::Done
             }
             Consumed::NoAnswer(why) => {
                 self.of.metrics.deliveries.count(&self.name, DeliveryOutcome::Failed);
                 self.failed(leased, why.to_string(), None).await;
-                Recorded::Done
+                DeliveryRecorded::Done
             }
         }
+    }
+}
+
+/// Whether a call gave no answer since the host did not let it run, or not for as long as its binding says.
+fn is_of_the_host(why: &NoAnswer, deadline: Duration) -> bool {
+    match why {
+        NoAnswer::NoCapacity { .. } | NoAnswer::Host(_) => true,
+        NoAnswer::Deadline { deadline: had } | NoAnswer::TimeUsedUp { deadline: had } => *had < deadline,
+        _ => false,
     }
 }

@@ -4,8 +4,11 @@
 //! earlier (ruling 8). Only the log decides; what is here is begun anew by whoever leads next.
 
 mod answer;
+mod consumer;
 mod deliver;
+mod end;
 mod failing;
+mod leased;
 mod rate;
 mod receive;
 mod row;
@@ -13,14 +16,15 @@ mod standing;
 mod subscribed;
 mod takeover;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use vouch_broker::state::BindingEntry;
 use vouch_broker::{Millis, NotDone};
+use vouch_cluster::NodeId;
 use vouch_commitlog::LogReader;
 use vouch_shard::Shard;
 use vouch_shard::clock::Clock;
@@ -29,8 +33,8 @@ use crate::components::BoundComponents;
 use crate::effects::Effects;
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
-use crate::stopping::Stopping;
-use receive::Consumer;
+use consumer::Consumer;
+pub(crate) use end::ConsumersEnd;
 pub use standing::ConsumerStanding;
 pub(crate) use standing::ConsumerStandings;
 pub(crate) use subscribed::{Subscription, lag, subscriptions};
@@ -56,7 +60,10 @@ pub(crate) struct Consumers {
     pub(crate) standings: Arc<ConsumerStandings>,
     /// A binding changed.
     pub(crate) changed: Arc<Notify>,
-    pub(crate) stopping: Arc<Stopping>,
+    /// Who leads.
+    pub(crate) leader: watch::Receiver<Option<NodeId>>,
+    /// They end before the shard does.
+    pub(crate) end: Arc<ConsumersEnd>,
 }
 
 /// A binding that consumes, as it is in the log.
@@ -73,46 +80,79 @@ struct Running {
     tasks: JoinSet<()>,
 }
 
-/// Delivers until the node stops.
-pub(crate) async fn run(consumers: Arc<Consumers>) {
-    // Those of this leadership, by name; when that began.
-    let (mut running, mut began): (HashMap<String, Running>, Option<Millis>) = (HashMap::new(), None);
-    // Those that were set anew or deleted: they receive no more, and end what they have.
-    let mut ending = JoinSet::new();
-    loop {
-        let leads = match consumers.wanted().await {
-            Ok((since, wanted)) => {
-                if began != Some(since) {
-                    running.clear();
-                    began = consumers.take_over(&wanted).await.then_some(since);
-                }
-                if began.is_some() {
-                    consumers.sessions.set_bound(subscribed::members(&wanted));
-                    consumers.reconcile(&mut running, wanted, &mut ending);
-                }
-                true
-            }
-            // Whoever leads now takes their leases over: what still runs here would be answered twice.
-            Err(_) => {
-                running.clear();
-                ending.abort_all();
-                began = None;
-                consumers.sessions.set_bound(Vec::new());
-                consumers.standings.clear();
-                false
-            }
-        };
-        while ending.try_join_next().is_some() {}
-        let pause = if leads && began.is_some() { LOOK_AT_LEAST_EVERY } else { LOOK_WHETHER_IT_LEADS_EVERY };
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = consumers.changed.notified() => {}
-            () = consumers.stopping.cancelled() => return,
+/// What runs of one leadership.
+#[derive(Default)]
+struct Leading {
+    /// When it began.
+    since: Option<Millis>,
+    /// By name.
+    running: HashMap<String, Running>,
+    /// Those that were set anew or deleted: they receive no more, and end what they have.
+    ending: JoinSet<()>,
+}
+
+impl Leading {
+    /// Ends everything at once: whoever leads now takes the leases over, and what still ran here would be answered twice.
+    async fn end(&mut self) {
+        for (_, Running { mut tasks, .. }) in self.running.drain() {
+            tasks.shutdown().await;
         }
+        self.ending.shutdown().await;
+        self.since = None;
     }
 }
 
+/// Delivers until the node stops.
+pub(crate) async fn run(consumers: Arc<Consumers>) {
+    let (mut leading, mut leader) = (Leading::default(), consumers.leader.clone());
+    loop {
+        let leads = consumers.look(&mut leading).await;
+        while leading.ending.try_join_next().is_some() {}
+        let pause = if leads { LOOK_AT_LEAST_EVERY } else { LOOK_WHETHER_IT_LEADS_EVERY };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = consumers.changed.notified() => {}
+            changed = leader.changed() => if changed.is_err() { return },
+            () = consumers.end.is_wanted() => break,
+        }
+    }
+    leading.end().await;
+    // A planned stop costs no message an attempt. Whoever leads next finds nothing to take over; if this fails it does.
+    if let Ok((_, wanted)) = consumers.wanted().await {
+        consumers.take_over(&wanted, false).await;
+    }
+    consumers.end.is_done();
+}
+
 impl Consumers {
+    /// Looks who leads and which bindings there are, and lets those run. Returns whether they do.
+    async fn look(self: &Arc<Self>, leading: &mut Leading) -> bool {
+        let Ok((since, wanted)) = self.wanted().await else {
+            leading.end().await;
+            self.sessions.set_bound(Vec::new(), BTreeSet::new());
+            self.standings.clear();
+            return false;
+        };
+        if leading.since != Some(since) {
+            leading.end().await;
+            self.standings.clear();
+            if !self.take_over(&wanted, self.counts_what_is_taken_over().await).await {
+                return false;
+            }
+            leading.since = Some(since);
+        }
+        let (members, paused) = subscribed::members(&wanted);
+        self.sessions.set_bound(members, paused);
+        self.reconcile(leading, wanted);
+        true
+    }
+
+    /// Whether deliveries count that are taken over. Of a node that is alone they were its own, and it died with them: one of the
+    /// messages may be what it died of. Where another one led before, nothing speaks against them.
+    async fn counts_what_is_taken_over(&self) -> bool {
+        self.shard.read(|state| state.members().all().len() <= 1).await.unwrap_or(false)
+    }
+
     /// The bindings that consume, and since when this node leads.
     ///
     /// # Errors
@@ -128,12 +168,8 @@ impl Consumers {
     }
 
     /// Lets those run that are wanted and do not pause, as they are now.
-    fn reconcile(
-        self: &Arc<Self>,
-        running: &mut HashMap<String, Running>,
-        wanted: Vec<Wanted>,
-        ending: &mut JoinSet<()>,
-    ) {
+    fn reconcile(self: &Arc<Self>, leading: &mut Leading, wanted: Vec<Wanted>) {
+        let Leading { running, ending, .. } = leading;
         let mut before = std::mem::take(running);
         self.standings.retain(|name| wanted.iter().any(|each| each.name == name));
         for Wanted { name, entry } in wanted.into_iter().filter(|each| !each.entry.paused) {
@@ -156,6 +192,8 @@ impl Consumers {
 impl Running {
     fn start(of: Arc<Consumers>, name: &str, entry: Arc<BindingEntry>) -> Self {
         let revision = entry.revision;
+        // Set anew it pauses no more.
+        of.standings.succeeded(name);
         let consumer = Arc::new(Consumer::new(of, name, entry));
         let mut tasks = JoinSet::new();
         tasks.spawn(consumer.clone().run());

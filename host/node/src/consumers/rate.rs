@@ -21,6 +21,13 @@ impl Rate {
         self.per_second.is_some()
     }
 
+    /// The turn that was taken last was not needed.
+    pub(super) fn give_back(&mut self) {
+        if let (Some(rate), Some(next)) = (self.per_second, self.next) {
+            self.next = next.checked_sub(Duration::from_secs(1) / rate);
+        }
+    }
+
     /// Takes the next turn: how long to wait for it. Whoever paused has those of a second at once, but one.
     pub(super) fn take(&mut self, now: Instant) -> Duration {
         let Some(rate) = self.per_second else { return Duration::ZERO };
@@ -51,6 +58,16 @@ mod tests {
         let waits: Vec<_> = (0..12).map(|_| rate.take(now).as_millis()).collect();
         assert_eq!(waits[..10], [0; 10], "after a pause those of one second, not of sixty");
         assert_eq!(waits[10..], [100, 200]);
+    }
+
+    #[test]
+    fn a_turn_that_was_not_needed_is_the_next_ones() {
+        let (mut rate, began) = (Rate::new(Some(1)), Instant::now());
+        assert!(rate.take(began).is_zero());
+        for _ in 0..10 {
+            assert_eq!(rate.take(began), Duration::from_secs(1));
+            rate.give_back();
+        }
     }
 
     #[test]

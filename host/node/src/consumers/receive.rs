@@ -1,76 +1,31 @@
 //! How a binding gets its messages: as a member of its groups that the node itself is.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex as TurnOf, Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use vouch_broker::delivery::BATCH_MAX;
 use vouch_broker::record::Seen;
-use vouch_broker::state::BindingEntry;
 use vouch_broker::{GroupConfig, GroupId, NotDone, State};
 use vouch_leader::{Batch, Poll};
 
-use super::deliver::Leased;
+use super::consumer::Consumer;
+use super::leased::{LEASE_BEYOND_DEADLINE, Leased};
 use super::rate::Rate;
-use super::row::{Place, Row};
-use super::{Consumers, Subscription, subscriptions};
+use super::row::Place;
+use super::{Subscription, subscriptions};
 use crate::components::Answerer;
-use crate::effects::{Settler, client_id_of};
+use crate::effects::client_id_of;
 
-/// How long one receive waits for messages.
-const WAIT: Duration = Duration::from_secs(20);
-/// And one that probes a binding that pauses: other topics may have what this one has not.
-const PROBE_WAIT: Duration = Duration::from_secs(1);
-/// A lease is so much longer than the deadline of a call, so that no call outlives its lease.
-pub(super) const LEASE_BEYOND_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a receive waits that probes a binding that pauses: other topics may have what this one has not.
+const PROBE_WAIT: Duration = Duration::from_millis(200);
+/// Between two lines of the node's log that say that a binding pauses.
+const SAY_EVERY: Duration = Duration::from_secs(60);
 /// After a receive that failed, or a component that cannot be asked, it is tried again: after 1, 2, 4 … up to this.
 const TRY_AGAIN_MAX: Duration = Duration::from_secs(30);
 
-/// One binding that consumes, as it was set by one record.
-pub(super) struct Consumer {
-    pub(super) of: Arc<Consumers>,
-    pub(super) name: String,
-    pub(super) entry: Arc<BindingEntry>,
-    pub(super) settler: Settler,
-    row: Mutex<Row>,
-    rate: Mutex<Rate>,
-    /// A delivery succeeded: it pauses no more.
-    goes_on: Notify,
-    /// While it pauses, one receive at a time probes.
-    probing: TurnOf<()>,
-    /// It receives no more.
-    ends: watch::Sender<bool>,
-}
-
 impl Consumer {
-    pub(super) fn new(of: Arc<Consumers>, name: &str, entry: Arc<BindingEntry>) -> Self {
-        let settler = Settler::of(name, &entry);
-        let (ends, row, rate) = (watch::Sender::new(false), Mutex::default(), Mutex::new(Rate::new(None)));
-        let (goes_on, probing) = (Notify::new(), TurnOf::new(()));
-        Self { of, name: name.to_owned(), entry, settler, row, rate, goes_on, probing, ends }
-    }
-
-    pub(super) fn row(&self) -> MutexGuard<'_, Row> {
-        self.row.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Receives no more; what it has goes on to its end.
-    pub(super) fn receive_no_more(&self) {
-        self.ends.send_replace(true);
-    }
-
-    /// A delivery succeeded; said where it ends a pause. What failed in that is due now.
-    pub(super) async fn succeeded(&self) {
-        let waits = self.row().succeeded();
-        self.of.standings.succeeded(&self.name);
-        self.goes_on.notify_waiters();
-        if let Some(waits) = waits {
-            tracing::info!(binding = self.name, "deliveries succeed again: the binding goes on");
-            self.wake(waits).await;
-        }
-    }
-
     /// The component, ready to be asked: as often as it takes, until it receives no more.
     async fn answerer(&self) -> Option<Answerer> {
         let mut pause = Duration::from_secs(1);
@@ -106,7 +61,6 @@ impl Consumer {
     /// Receives and delivers until it is ended, and what it has is answered.
     pub(super) async fn run(self: Arc<Self>) {
         let Some(answerer) = self.answerer().await else { return };
-        *self.rate.lock().unwrap_or_else(PoisonError::into_inner) = Rate::new(answerer.binding.limits().rate);
         let all = match subscriptions(&self.entry) {
             Ok(all) => all,
             Err(why) => {
@@ -121,6 +75,11 @@ impl Consumer {
             receiving.spawn(self.clone().receive(Arc::new(subscription), credits.clone()));
         }
         while receiving.join_next().await.is_some() {}
+        // Whoever is set in its place begins without a pause.
+        let waits = self.row().take_waiting();
+        if !waits.is_empty() {
+            self.wake(waits).await;
+        }
     }
 
     /// Receives for one subscription.
@@ -150,28 +109,36 @@ impl Consumer {
         while deliveries.join_next().await.is_some() {}
     }
 
-    /// One receive, and the begin of what it brought; `false` if it receives no more.
+    /// One receive, and the begin of what it brought; `false` if it receives no more. Only what there is room for is leased:
+    /// nobody else could have it meanwhile, and its lease would run out in a line of the node's own.
     async fn receive_some(
         self: &Arc<Self>,
         subscription: &Arc<Subscription>,
         credits: &Arc<Semaphore>,
         deliveries: &mut JoinSet<()>,
     ) -> Result<bool, NotDone> {
-        // Only while there is room are messages leased: nobody else could have them meanwhile.
         let Some(first) = self.credit(credits).await else { return Ok(false) };
-        let more = if self.has_rate() { 0 } else { credits.available_permits() };
-        drop(first);
-        let Some(batch) = self.leased(subscription, more + 1, WAIT).await? else { return Ok(!*self.ends.borrow()) };
-        for leased in batch {
-            let Some(credit) = self.credit(credits).await else {
-                self.give_back(&leased, Duration::ZERO).await;
-                continue;
-            };
-            let wait = self.rate.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
-            if !wait.is_zero() && !self.rests(wait).await {
-                self.give_back(&leased, Duration::ZERO).await;
-                continue;
+        if !self.has_turn().await {
+            return Ok(false);
+        }
+        let mut mine = vec![first];
+        if !self.has_rate() {
+            mine.extend(std::iter::from_fn(|| credits.clone().try_acquire_owned().ok()).take(BATCH_MAX - 1));
+        }
+        let mut leased = self.leased(subscription, mine.len(), Duration::ZERO).await;
+        if matches!(leased, Ok(None)) {
+            // Nothing is there: others have the rest of the room while this one waits.
+            mine.truncate(1);
+            leased = self.leased(subscription, 1, self.wait).await;
+        }
+        let leased = match leased {
+            Ok(Some(leased)) => leased,
+            Ok(None) | Err(_) => {
+                self.rate().give_back();
+                return leased.map(|_| !*self.ends.borrow());
             }
+        };
+        for (leased, credit) in leased.into_iter().zip(mine) {
             let consumer = self.clone();
             deliveries.spawn(async move {
                 consumer.deliver(leased).await;
@@ -181,9 +148,19 @@ impl Consumer {
         Ok(true)
     }
 
+    /// Waits for its turn, where deliveries have a rate; `false` if it receives no more.
+    async fn has_turn(&self) -> bool {
+        let wait = self.rate().take(Instant::now());
+        wait.is_zero() || self.rests(wait).await
+    }
+
+    fn rate(&self) -> MutexGuard<'_, Rate> {
+        self.rate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether deliveries have a rate: then messages are leased one by one.
     fn has_rate(&self) -> bool {
-        self.rate.lock().unwrap_or_else(PoisonError::into_inner).is_limited()
+        self.rate().is_limited()
     }
 
     /// Room for one more delivery; `None` if it receives no more.
@@ -207,16 +184,53 @@ impl Consumer {
             () = self.goes_on.notified() => return Ok(true),
             turn = self.probing.lock() => turn,
         };
-        let Some(pause) = self.row().next_probe() else { return Ok(true) };
-        if !self.rests(pause).await {
-            return Ok(false);
+        if !self.row().is_paused() {
+            return Ok(true);
+        }
+        let wait = self.probe_at().saturating_duration_since(Instant::now());
+        let goes_on = self.goes_on.notified();
+        tokio::select! {
+            () = goes_on => return Ok(true),
+            rests = self.rests(wait) => if !rests { return Ok(false) },
         }
         let Some(credit) = self.credit(credits).await else { return Ok(false) };
-        for leased in self.leased(subscription, 1, PROBE_WAIT).await?.unwrap_or_default() {
+        // Where this one has no message the next one is looked at, at once.
+        let probed = self.leased(subscription, 1, PROBE_WAIT).await?.unwrap_or_default();
+        for leased in probed {
             self.deliver(leased).await;
+            let next = {
+                let mut row = self.row();
+                row.probed();
+                row.next_probe()
+            };
+            if let Some(next) = next {
+                *self.probe_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + next;
+            }
         }
         drop((credit, turn));
         Ok(true)
+    }
+
+    fn probe_at(&self) -> Instant {
+        *self.probe_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It pauses from now on: the first probe comes soon.
+    pub(super) fn begin_to_pause(&self) {
+        let now = Instant::now();
+        *self.probe_at.lock().unwrap_or_else(PoisonError::into_inner) =
+            now + self.row().next_probe().unwrap_or_default();
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    /// Whether it is to be said again that it pauses: once a minute.
+    pub(super) fn may_say_that_it_pauses(&self) -> bool {
+        let (now, mut said) = (Instant::now(), self.said.lock().unwrap_or_else(PoisonError::into_inner));
+        let say = self.row().is_paused() && now.saturating_duration_since(*said) >= SAY_EVERY;
+        if say {
+            *said = now;
+        }
+        say
     }
 
     /// Leases messages, at most so many; `None` if there were none in time.

@@ -13,6 +13,9 @@ const FAILURES: usize = 10;
 const MESSAGES: usize = 3;
 /// Pause between two probes: 1, 2, 4 … up to this.
 const PROBE_EVERY_MAX: Duration = Duration::from_secs(60);
+/// See [`FailureRow::make_way`].
+const MAKE_WAY_LEAST: Duration = Duration::from_secs(600);
+const MAKE_WAY_MOST: Duration = Duration::from_hours(24);
 
 /// A message in the hands of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,9 +50,19 @@ pub(super) enum Blame {
     Binding,
 }
 
+/// What became of a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FailedDelivery {
+    pub(super) blame: Blame,
+    /// It counts as an attempt.
+    pub(super) counted: bool,
+    /// The binding pauses from now on; what counted is then taken by [`FailureRow::take_counted`].
+    pub(super) pauses: bool,
+}
+
 /// Outcomes of one binding's deliveries, as this leader saw them.
 #[derive(Debug, Default)]
-pub(super) struct Row {
+pub(super) struct FailureRow {
     failed: HashMap<Place, Failed>,
     failures: usize,
     /// A delivery succeeded since this leader began, and the row since then.
@@ -58,7 +71,7 @@ pub(super) struct Row {
     paused: Option<u32>,
 }
 
-impl Row {
+impl FailureRow {
     /// Whether the binding pauses.
     pub(super) fn is_paused(&self) -> bool {
         self.paused.is_some()
@@ -78,7 +91,7 @@ impl Row {
     }
 
     /// Whose a failure is that just happened, before it is noted.
-    pub(super) fn blame(&self, place: Place) -> Blame {
+    fn blame(&self, place: Place) -> Blame {
         if self.is_paused() {
             return Blame::Binding;
         }
@@ -92,17 +105,31 @@ impl Row {
         if others_succeed || nobody_else { Blame::Message } else { Blame::Nobody }
     }
 
-    /// A delivery failed, and its message waits under this generation. `counted`: as an attempt. Returns whether the binding
-    /// pauses from now on; what is to be given back is then taken by [`Self::take_counted`].
-    pub(super) fn failed(&mut self, place: Place, generation: Generation, counted: bool) -> bool {
+    /// A delivery failed, and its message will wait under this generation; `last`: no other delivery is to follow. What that means
+    /// for the message is decided and noted at once: of several that fail together each knows of the others.
+    pub(super) fn failed(&mut self, place: Place, generation: Generation, last: bool) -> FailedDelivery {
+        let blame = self.blame(place);
+        let counted = match blame {
+            Blame::Message => true,
+            Blame::Nobody => !last,
+            Blame::Binding => false,
+        };
+        let pauses = self.note(place, generation, counted);
+        if blame == Blame::Message && last {
+            // There is nothing to give back to a dead letter.
+            self.failed.remove(&place);
+        }
+        FailedDelivery { blame, counted, pauses }
+    }
+
+    fn note(&mut self, place: Place, generation: Generation, counted: bool) -> bool {
         self.failures += 1;
         let failed =
             self.failed.entry(place).or_insert(Failed { generation, counted: 0, deliveries: 0, last_counted: counted });
         (failed.generation, failed.last_counted) = (generation, counted);
         failed.deliveries += 1;
         failed.counted += u32::from(counted);
-        if let Some(probes) = &mut self.paused {
-            *probes = probes.saturating_add(1);
+        if self.is_paused() {
             return false;
         }
         let pauses = self.failures >= FAILURES && self.failed.len() >= MESSAGES;
@@ -112,9 +139,26 @@ impl Row {
         pauses
     }
 
-    /// Its message is a dead letter: there is nothing to give back.
-    pub(super) fn forget(&mut self, place: Place) {
-        self.failed.remove(&place);
+    /// A probe was made. If it did not end the pause, the next one comes later.
+    pub(super) fn probed(&mut self) {
+        if let Some(probes) = &mut self.paused {
+            *probes = probes.saturating_add(1);
+        }
+    }
+
+    /// How long what failed while it pauses makes way for others: longer than it takes to probe all that failed, so that a good
+    /// message has its turn among them. When the pause ends they are woken.
+    pub(super) fn make_way(&self) -> Duration {
+        let failed = u32::try_from(self.failed.len()).unwrap_or(u32::MAX);
+        MAKE_WAY_LEAST.max(PROBE_EVERY_MAX.saturating_mul(2).saturating_mul(failed)).min(MAKE_WAY_MOST)
+    }
+
+    /// The binding ends: what waits for the end of its pause, if it pauses.
+    pub(super) fn take_waiting(&mut self) -> Vec<(Place, Failed)> {
+        if self.paused.take().is_none() {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.failed).into_iter().collect()
     }
 
     /// What counted in this row, which counts no more.
@@ -139,15 +183,15 @@ mod tests {
         Place { group: GroupId(1), topic: TopicId(1), queue: 0, offset: QueueOffset(offset) }
     }
 
-    /// One failure, as a consumer notes it.
-    fn fail(row: &mut Row, offset: u64, generation: u64) -> (Blame, bool) {
-        let blame = row.blame(place(offset));
-        (blame, row.failed(place(offset), Generation(generation), blame != Blame::Binding))
+    /// One failure, after which another delivery may follow.
+    fn fail(row: &mut FailureRow, offset: u64, generation: u64) -> (Blame, bool) {
+        let FailedDelivery { blame, pauses, .. } = row.failed(place(offset), Generation(generation), false);
+        (blame, pauses)
     }
 
     #[test]
     fn ten_failures_in_a_row_of_three_messages_pause_and_give_back_what_counted() {
-        let mut row = Row::default();
+        let mut row = FailureRow::default();
         for n in 0..9 {
             assert_eq!(fail(&mut row, n % 3, n), (Blame::Nobody, false), "{n}");
         }
@@ -163,7 +207,7 @@ mod tests {
 
     #[test]
     fn one_success_ends_a_row() {
-        let mut row = Row::default();
+        let mut row = FailureRow::default();
         for n in 0..9 {
             fail(&mut row, n, n);
         }
@@ -182,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_message_that_fails_among_others_that_succeed_is_to_blame() {
-        let mut row = Row::default();
+        let mut row = FailureRow::default();
         for _ in 0..100 {
             row.succeeded();
             assert_eq!(fail(&mut row, 5, 1), (Blame::Message, false));
@@ -191,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_message_that_fails_and_has_nobody_beside_it_is_to_blame_after_ten_times() {
-        let mut row = Row::default();
+        let mut row = FailureRow::default();
         for n in 0..9 {
             assert_eq!(fail(&mut row, 5, n), (Blame::Nobody, false));
         }
@@ -203,7 +247,7 @@ mod tests {
 
     #[test]
     fn probes_come_after_one_two_four_seconds_and_then_each_minute() {
-        let mut row = Row::default();
+        let mut row = FailureRow::default();
         assert_eq!(row.next_probe(), None);
         for n in 0..10 {
             fail(&mut row, n, n);
@@ -212,19 +256,48 @@ mod tests {
         for n in 0..9 {
             pauses.push(row.next_probe().unwrap().as_secs());
             fail(&mut row, 1, n);
+            fail(&mut row, 2, n);
+            row.probed();
         }
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60], "what else fails meanwhile is no probe");
+    }
+
+    #[test]
+    fn what_failed_makes_way_for_longer_than_all_of_it_is_probed() {
+        let mut row = FailureRow::default();
+        for n in 0..10 {
+            fail(&mut row, n, n);
+        }
+        assert!(row.make_way() >= PROBE_EVERY_MAX * 10);
+        for n in 10..100 {
+            fail(&mut row, n, n);
+        }
+        assert!(row.make_way() >= PROBE_EVERY_MAX * 100);
+        assert_eq!(row.take_waiting().len(), 100);
+        assert!(!row.is_paused() && row.take_waiting().is_empty());
+    }
+
+    #[test]
+    fn of_last_attempts_that_fail_together_only_that_of_a_message_to_blame_is_its_last() {
+        let mut row = FailureRow::default();
+        row.succeeded();
+        let last = |row: &mut FailureRow, offset| row.failed(place(offset), Generation(offset), true);
+        let first = last(&mut row, 1);
+        assert_eq!((first.blame, first.counted), (Blame::Message, true), "others succeed");
+        let second = last(&mut row, 2);
+        assert_eq!((second.blame, second.counted), (Blame::Nobody, false), "another one failed since");
     }
 
     #[test]
     fn a_dead_letter_gets_nothing_back() {
-        let mut row = Row::default();
-        for n in 0..9 {
+        let mut row = FailureRow::default();
+        row.succeeded();
+        row.failed(place(4), Generation(4), true);
+        for n in 10..19 {
             fail(&mut row, n, n);
         }
-        row.forget(place(4));
-        fail(&mut row, 20, 20);
+        assert!(row.is_paused());
         let counted: Vec<u64> = row.take_counted().into_iter().map(|(at, _)| at.offset.0).collect();
-        assert_eq!(counted, [0, 1, 2, 3, 5, 6, 7, 8]);
+        assert_eq!(counted, (10..18).collect::<Vec<_>>());
     }
 }

@@ -1,5 +1,7 @@
 //! What bindings that consume subscribe to.
 
+use std::collections::BTreeSet;
+
 use vouch_broker::state::BindingEntry;
 use vouch_broker::{NotDone, ResourceName, State, TagFilter};
 
@@ -30,14 +32,23 @@ pub(crate) fn subscriptions(entry: &BindingEntry) -> Result<Vec<Subscription>, N
 /// A member of a group: the binding, the group, and what it takes.
 pub(crate) type BoundMember = (String, ResourceName, Vec<(ResourceName, TagFilter)>);
 
-/// Bindings as members of their groups, those included that pause: what they want is not to be skipped.
-pub(super) fn members(wanted: &[Wanted]) -> Vec<BoundMember> {
-    let members = wanted.iter().filter_map(|Wanted { name, entry }| {
-        let topics = subscriptions_of(&entry.spec).ok()?;
-        let groups = entry.groups.iter().map(|group| ResourceName::parse(group));
-        Some(groups.map(move |group| (name.clone(), group, topics.clone())))
-    });
-    members.flatten().collect()
+/// What a group wants of a topic.
+pub(crate) type GroupFilter = (ResourceName, ResourceName, TagFilter);
+
+/// Bindings as members of their groups, and what those want that pause: that is not to be skipped.
+pub(super) fn members(wanted: &[Wanted]) -> (Vec<BoundMember>, BTreeSet<GroupFilter>) {
+    let (mut members, mut paused) = (Vec::new(), BTreeSet::new());
+    for Wanted { name, entry } in wanted {
+        let Ok(topics) = subscriptions_of(&entry.spec) else { continue };
+        for group in entry.groups.iter().map(|group| ResourceName::parse(group)) {
+            if entry.paused {
+                paused.extend(topics.iter().map(|(topic, filter)| (group.clone(), topic.clone(), filter.clone())));
+            } else {
+                members.push((name.clone(), group, topics.clone()));
+            }
+        }
+    }
+    (members, paused)
 }
 
 /// Messages that wait for these subscriptions: not seen by their groups yet, or not done.

@@ -12,9 +12,10 @@ use crate::effects::client_id_of;
 const TAKEN_AT_ONCE: usize = 1024;
 
 impl Consumers {
-    /// Takes over what was leased to these bindings by whoever led before: it is due now, under the attempt that it had. What
+    /// Takes over what was leased to these bindings by whoever led before: it is due now, under the attempt that it had unless that is
+    /// `counted`. What
     /// still comes of it from there is late, by its generation. Returns whether all of it is taken over.
-    pub(super) async fn take_over(&self, wanted: &[Wanted]) -> bool {
+    pub(super) async fn take_over(&self, wanted: &[Wanted], counted: bool) -> bool {
         let of: Vec<(String, BTreeSet<ResourceName>)> = wanted
             .iter()
             .map(|Wanted { name, entry }| {
@@ -22,15 +23,15 @@ impl Consumers {
             })
             .collect();
         loop {
-            match self.take_some_over(of.clone()).await {
+            match self.take_some_over(of.clone(), counted).await {
                 Ok(0) => return true,
-                Ok(leases) => tracing::info!(leases, "leases of bindings were taken over from whoever led before"),
+                Ok(leases) => tracing::info!(leases, counted, "leases that bindings had are over"),
                 Err(_) => return false,
             }
         }
     }
 
-    async fn take_some_over(&self, of: Vec<(String, BTreeSet<ResourceName>)>) -> Result<usize, NotDone> {
+    async fn take_some_over(&self, of: Vec<(String, BTreeSet<ResourceName>)>, counted: bool) -> Result<usize, NotDone> {
         let clock = self.clock.clone();
         let now = clock.now();
         let generation = clock.generation(now);
@@ -45,7 +46,8 @@ impl Consumers {
                         (lease.renewed_for.as_deref() == Some(client)).then_some((queue, offset, lease.generation))
                     });
                     changes.extend(theirs.map(|(queue, offset, held)| {
-                        taken_over((group.id, topic), (queue, offset), held, (generation, now))
+                        let over = taken_over((group.id, topic), (queue, offset), held, (generation, now));
+                        ChangeInvisible { uncounted: !counted, ..over }
                     }));
                     if changes.len() >= TAKEN_AT_ONCE {
                         return changes;
@@ -64,7 +66,7 @@ impl Consumers {
     }
 }
 
-/// The record that lets a lease end now, uncounted.
+/// The record that lets a lease end now.
 fn taken_over(
     (group, topic): (vouch_broker::GroupId, vouch_broker::TopicId),
     (queue, offset): (u32, vouch_broker::QueueOffset),

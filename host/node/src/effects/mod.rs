@@ -10,9 +10,11 @@ use std::sync::Arc;
 use vouch_broker::record::{
     KeptAccess, KeyExpiry, KeyWrite, MessagePlace, Outbox, Settled, SettledHead, encode_message,
 };
-use vouch_broker::state::BindingEntry;
-use vouch_broker::{Millis, NotDone, ResourceName, check::CheckOverrides};
+use vouch_broker::state::{Applied, BindingEntry};
+use vouch_broker::{Millis, NotDone, ResourceName, State, check::CheckOverrides};
+use vouch_leader::Leader;
 use vouch_plugin::{CallReach, Staged, StateExpiry, StateWrite};
+use vouch_protocol::BINDING_CLIENT_PREFIX;
 use vouch_shard::Shard;
 use vouch_shard::clock::Clock;
 
@@ -22,12 +24,9 @@ pub(crate) use locks::KeepsOut;
 use locks::NamespaceLocks;
 use reach::{BoundReach, MessageIds};
 
-/// Before the name of a binding, where the log names who sent or received.
-const BINDING_CLIENT: &str = "vouch-binding/";
-
 /// The client id of a binding: of the leases that it has, and of what it publishes.
 pub(crate) fn client_id_of(binding: &str) -> String {
-    format!("{BINDING_CLIENT}{binding}")
+    format!("{BINDING_CLIENT_PREFIX}{binding}")
 }
 
 /// Who answers: what of a binding its record needs.
@@ -81,6 +80,21 @@ impl Effects {
         }
     }
 
+    /// Proposes the record of an answer to a check, if this holds when it is its turn. One that grows the log can wait where there
+    /// is no room; the others find some.
+    pub(crate) async fn propose_if(
+        &self,
+        condition: impl FnOnce(&State, &Leader) -> bool + Send + 'static,
+        settled: &Settled,
+    ) -> Result<Option<Applied>, NotDone> {
+        let grows = !settled.outbox.is_empty() || settled.kept.as_ref().is_some_and(|kept| !kept.writes.is_empty());
+        if grows {
+            self.shard.propose_one_if_room(condition, |out| settled.encode(out)).await
+        } else {
+            self.shard.propose_one_if(condition, |out| settled.encode(out)).await
+        }
+    }
+
     /// The record of an answer with what was staged.
     ///
     /// # Errors
@@ -110,6 +124,11 @@ impl Effects {
 /// Whether there is anything that must happen with the answer, or must still be so.
 pub(crate) fn is_nothing(staged: &Staged) -> bool {
     staged.reads.is_empty() && staged.writes.is_empty() && staged.drafts.is_empty()
+}
+
+/// Whether its record is larger than an answer alone by more than what was read.
+pub(crate) fn grows_the_log(staged: &Staged) -> bool {
+    !staged.writes.is_empty() || !staged.drafts.is_empty()
 }
 
 fn key_write(write: StateWrite) -> KeyWrite {

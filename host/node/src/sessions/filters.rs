@@ -1,6 +1,6 @@
 //! What the members of a group ask for, and where that differs (ruling 12).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -120,8 +120,13 @@ impl Sessions {
 
 impl Sessions {
     /// These are the bindings that consume, each as a member of its group; those that were there before and are not among them
-    /// are none any more. What a binding wants is not skipped for its group, whether it receives or pauses.
-    pub(crate) fn set_bound(&self, bound: Vec<(String, ResourceName, Vec<(ResourceName, TagFilter)>)>) {
+    /// are none any more. What those want that pause, group by group and topic by topic, is not skipped for their groups; but they
+    /// are no members that live.
+    pub(crate) fn set_bound(
+        &self,
+        bound: Vec<(String, ResourceName, Vec<(ResourceName, TagFilter)>)>,
+        paused: BTreeSet<(ResourceName, ResourceName, TagFilter)>,
+    ) {
         let now = Instant::now();
         let declared = |group: &ResourceName, subscriptions: Vec<(ResourceName, TagFilter)>| DeclaredByClient {
             role: SessionRole::PushConsumer,
@@ -139,6 +144,7 @@ impl Sessions {
         let mut differing = Vec::new();
         {
             let mut table = self.table();
+            table.paused = paused;
             std::mem::swap(&mut table.bound, &mut after);
             let (before, nobody) = (after, DeclaredByClient::default());
             let SessionTable { groups, bound, .. } = &mut *table;
@@ -184,6 +190,8 @@ impl Members for Sessions {
     }
 
     fn has_filter(&self, (group, topic, filter): FilterOf<'_>) -> bool {
-        self.table().groups.on(group, topic).is_some_and(|filters| filters.contains_key(filter))
+        let table = self.table();
+        let wants = table.groups.on(group, topic).is_some_and(|filters| filters.contains_key(filter));
+        wants || !table.paused.is_empty() && table.paused.contains(&(group.clone(), topic.clone(), filter.clone()))
     }
 }

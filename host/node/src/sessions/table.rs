@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use vouch_broker::ResourceName;
+use vouch_broker::{ResourceName, TagFilter};
 
 use super::changes::{ChangedSessions, StreamsThere};
 use super::groups::{Differing, LiveGroups, ToldGroups};
@@ -36,6 +36,8 @@ pub(super) struct SessionTable {
     pub(super) leadership: Option<Leadership>,
     /// Bindings that consume, as members of their groups.
     pub(super) bound: BTreeMap<(String, ResourceName), DeclaredByClient>,
+    /// What those want that pause: by group, topic and filter.
+    pub(super) paused: BTreeSet<(ResourceName, ResourceName, TagFilter)>,
 }
 
 impl SessionTable {

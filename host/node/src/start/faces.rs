@@ -242,6 +242,7 @@ impl NodeParts {
             speaking: self.speaking.clone(),
             writable: self.writable(),
             stopping: self.stopping.clone(),
+            consumers: common.consumers_end.clone(),
             folders: self.folders.clone(),
         })
     }

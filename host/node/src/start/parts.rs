@@ -11,7 +11,7 @@ use vouch_storage::{DiskUse, Lookups, ScrubReport, ShardFolder};
 
 use crate::NodeConfig;
 use crate::components::{BoundComponents, ComponentFiles};
-use crate::consumers::ConsumerStandings;
+use crate::consumers::{ConsumerStandings, ConsumersEnd};
 use crate::directory::Directory;
 use crate::effects::Effects;
 use crate::forwarding::{HandedOutThere, HttpApi, Leaders};
@@ -99,6 +99,8 @@ pub(super) struct CommonParts {
     pub(super) effects: Arc<Effects>,
     /// How bindings fare that consume.
     pub(super) consumers: Arc<ConsumerStandings>,
+    /// How they end.
+    pub(super) consumers_end: Arc<ConsumersEnd>,
     /// What retention did.
     pub(super) retention: Arc<RetentionReport>,
 }
@@ -160,6 +162,7 @@ impl NodeParts {
             metrics,
             effects,
             consumers: Arc::default(),
+            consumers_end: Arc::default(),
             retention: Arc::default(),
         }
     }

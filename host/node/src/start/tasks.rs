@@ -22,6 +22,7 @@ impl NodeTasks<'_> {
         let asker = self.asker();
         tokio::spawn(checks::run_comparisons(asker.clone()));
         tokio::spawn(checks::run(asker));
+        self.common.consumers_end.begins();
         tokio::spawn(consumers::run(self.consumers()));
         tokio::spawn(retention::run(self.retention()));
         tokio::spawn(watch::run(self.watch()));
@@ -60,7 +61,8 @@ impl NodeTasks<'_> {
             metrics: common.metrics.clone(),
             standings: common.consumers.clone(),
             changed: parts.signals.bindings_changed.clone(),
-            stopping: parts.stopping.clone(),
+            leader: parts.signals.leader(),
+            end: common.consumers_end.clone(),
         })
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use vouch_broker::record::{End, EndedBy, Settled};
+use vouch_broker::record::{End, EndedBy};
 use vouch_broker::state::Applied;
 use vouch_broker::{NotDone, Refusal, State, TransactionOutcome};
 use vouch_leader::Leader;
@@ -39,14 +39,13 @@ impl Ends {
         applied.map(|applied| self.ended(end, applied)).transpose()
     }
 
-    /// The same with what a component staged: what came of it, if this holds.
-    pub(crate) async fn settle_if(
+    /// The same of an end that was proposed with what a component staged: what came of it.
+    pub(crate) fn settled(
         &self,
-        condition: impl FnOnce(&State, &Leader) -> bool + Send + 'static,
         end: &End,
-        settled: &Settled,
+        applied: Result<Option<Applied>, NotDone>,
     ) -> Result<Option<Applied>, NotDone> {
-        match self.shard.propose_one_if(condition, |out| settled.encode(out)).await {
+        match applied {
             Ok(Some(applied @ Applied::Ended { .. })) => self.ended(end, Ok(applied.clone())).map(|_| Some(applied)),
             Ok(other) => Ok(other),
             Err(error) => self.ended(end, Err(error)).map(|_| None),

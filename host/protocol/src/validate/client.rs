@@ -7,6 +7,7 @@ use vouch_broker::{Refusal, ResourceName, TagFilter};
 use super::{CallNames, Violation, consume, is_blank, refuse};
 use crate::convert::duration;
 use crate::limits;
+use crate::reserved::BINDING_CLIENT_PREFIX;
 use crate::wire::{self, ClientType, Code, Language, settings::PubSub};
 
 /// Checks the header `x-mq-client-id`.
@@ -19,6 +20,11 @@ pub fn client_id(header: Option<&str>) -> Result<&str, Violation> {
         Some(id) if id.len() > limits::CLIENT_ID_MAX_BYTES => {
             let max = limits::CLIENT_ID_MAX_BYTES;
             refuse(Code::RequestHeaderFieldsTooLarge, format!("the header x-mq-client-id has at most {max} bytes"))
+        }
+        Some(id) if id.starts_with(BINDING_CLIENT_PREFIX) => {
+            let text =
+                format!("client ids that begin with {BINDING_CLIENT_PREFIX} are the broker's own; choose another");
+            refuse(Code::BadRequest, text)
         }
         Some(id) => Ok(id),
     }

@@ -48,7 +48,15 @@ fn a_binding_has_the_bytes_of_the_first_version_that_says_all_of_it() {
          dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd 027b7d 010000000000000000 02 0171 0172";
     for (golden, secrets) in [(first, BTreeSet::new()), (second, ["q", "r"].map(str::to_owned).into())] {
         let (name, spec) = ("b".to_owned(), "{}".to_owned());
-        let put = BindingPut { name, digest: [0xdd; 32], spec, expected_revision: Some(0), secrets, keeps: None };
+        let put = BindingPut {
+            name,
+            digest: [0xdd; 32],
+            spec,
+            expected_revision: Some(0),
+            secrets,
+            keeps: None,
+            names_life: false,
+        };
         let mut written = Vec::new();
         put.encode(&mut written);
         is_written_so(golden, &written, Record::BindingPut(put));

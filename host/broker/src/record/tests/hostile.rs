@@ -111,7 +111,8 @@ fn a_message_record_says_the_same_kind_twice_or_is_refused() {
 fn a_binding_of_version_2_names_secrets_each_once_and_ascending() {
     let (name, spec, secrets) = ("b".to_owned(), "{}".to_owned(), ["q", "r"].map(str::to_owned).into());
     let mut sample = Vec::new();
-    BindingPut { name, digest: [1; 32], spec, expected_revision: None, secrets, keeps: None }.encode(&mut sample);
+    BindingPut { name, digest: [1; 32], spec, expected_revision: None, secrets, keeps: None, names_life: false }
+        .encode(&mut sample);
     assert!(sample.ends_with(b"\x02\x01q\x01r"), "the list that the others replace");
     let with = |list: &[u8]| decode(&sealed([&sample[..sample.len() - 5], list].concat()));
     assert!(with(b"\x02\x01q\x01s").is_ok());

@@ -119,7 +119,7 @@ impl Apply for ChangeInvisible {
 impl Apply for GiveBack {
     fn apply(&self, state: &mut State, at: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
         let progress = state.groups.progress_mut(self.group, self.topic)?;
-        progress.give_back(self.queue, self.offset, self.generation, self.attempts);
+        progress.give_back(self.queue, self.offset, self.attempts);
         let free = progress.is_free(self.queue, self.offset, at.time);
         effects.extend(free.then_some(Effect::AvailableTo(self.group, self.topic)));
         Ok(Applied::Done)

@@ -1,9 +1,9 @@
 //! Groups: made, changed, joined to topics, and gone.
 
 use super::{Applied, Apply, Effect, Outcome, RecordAt, check_revision};
-use crate::StartPosition;
 use crate::record::{GroupDelete, GroupMade, GroupPut, GroupsUnused, Join};
 use crate::state::{Now, Progress, State};
+use crate::{Refusal, StartPosition};
 
 /// Makes a group, or changes its settings from now on: leases that live keep the deadline that they have.
 impl Apply for GroupPut {
@@ -22,6 +22,12 @@ impl Apply for GroupPut {
 impl Apply for GroupDelete {
     fn apply(&self, state: &mut State, _: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
         let id = state.groups.named(&self.name)?.id;
+        if let Some((binding, _)) = state.plugins.binding_of_group(&self.name.to_string()) {
+            return Err(Refusal::Conflict(format!(
+                "binding {binding} consumes for group {}: delete the binding first, or take the group out of it",
+                self.name
+            )));
+        }
         state.groups.delete(id);
         effects.push(Effect::Directory);
         Ok(Applied::Done)

@@ -6,6 +6,8 @@ mod filters;
 mod groups;
 mod members;
 mod message;
+#[cfg(any(test, feature = "testing"))]
+mod mistaken;
 mod plugin;
 mod retention;
 mod secrets;

@@ -78,7 +78,8 @@ pub struct BindingEntry {
     pub revision: u64,
     /// Secrets that it names. Each is there for as long as the binding is.
     pub secrets: BTreeSet<String>,
-    /// Log position of the record that created it: of two that had its name, one after the other, it tells one from the other.
+    /// Log position of the record that created it: of two that had its name, one after the other, it tells one from the other. 0
+    /// for one of before that was told.
     pub created: u64,
     /// Where it may keep what, if it may.
     pub keeps: Option<KeepGrant>,
@@ -320,7 +321,8 @@ impl Plugins {
         let plugin = plugin_name(&plugin).to_owned();
         let (digest, spec, secrets, keeps) = (put.digest, put.spec.clone(), put.secrets.clone(), put.keeps.clone());
         let before = self.bindings.get(&put.name);
-        let (created, paused) = before.map_or((revision, false), |before| (before.created, before.paused));
+        let born = if put.names_life { revision } else { 0 };
+        let (created, paused) = before.map_or((born, false), |before| (before.created, before.paused));
         let entry = BindingEntry { plugin, digest, spec, topics, groups, revision, secrets, created, keeps, paused };
         let new = self.bindings.insert(put.name.clone(), entry).is_none();
         self.drop_unused();

@@ -102,6 +102,8 @@ impl Snapshot for Plugins {
 
 /// Reads a binding as this version of the section has it: secrets came with the second, what a binding keeps with the third.
 fn read_binding(r: &mut Reader<'_>, version: u8) -> Result<BindingEntry, DecodeError> {
+    // One of before bindings had a life has none, whether it is read here or set by a record of then: a replica that replays more
+    // of the log knows no better.
     let mut binding = BindingEntry {
         plugin: r.string("plugin name")?,
         digest: r.digest()?,
@@ -114,9 +116,8 @@ fn read_binding(r: &mut Reader<'_>, version: u8) -> Result<BindingEntry, DecodeE
         keeps: None,
         paused: false,
     };
-    // Of one that was set again before, nobody knows when it was created. Nothing refers to that yet.
-    binding.created = if version < 3 { binding.revision } else { r.u64("created")? };
     if version >= 3 {
+        binding.created = r.u64("created")?;
         binding.keeps = r.option("keeps", KeepGrant::read)?;
         binding.paused = r.flag("paused")?;
     }

@@ -11,7 +11,15 @@ use crate::{Refusal, ResourceName};
 pub(super) fn put(name: &str, digest: u8, spec: &str, expected_revision: Option<u64>) -> Record {
     let (name, spec) = (name.to_owned(), spec.to_owned());
     let secrets = BTreeSet::new();
-    Record::BindingPut(BindingPut { name, digest: [digest; 32], spec, expected_revision, secrets, keeps: None })
+    Record::BindingPut(BindingPut {
+        name,
+        digest: [digest; 32],
+        spec,
+        expected_revision,
+        secrets,
+        keeps: None,
+        names_life: false,
+    })
 }
 
 fn to_topics(topics: &str) -> String {

@@ -197,8 +197,15 @@ fn bind(log: &mut RecordLog, name: &str, topic: &str) -> u64 {
 
 fn bind_with<const N: usize>(log: &mut RecordLog, name: &str, spec: String, secrets: [&str; N]) -> u64 {
     let secrets = secrets.map(str::to_owned).into();
-    let put =
-        BindingPut { name: name.to_owned(), digest: [1; 32], spec, expected_revision: None, secrets, keeps: None };
+    let put = BindingPut {
+        name: name.to_owned(),
+        digest: [1; 32],
+        spec,
+        expected_revision: None,
+        secrets,
+        keeps: None,
+        names_life: false,
+    };
     log.apply(Record::BindingPut(put)).unwrap();
     log.state.plugins().binding(name).unwrap().revision
 }

@@ -21,3 +21,5 @@ mod settled;
 mod snapshots;
 mod topics;
 mod transactions;
+
+pub(super) use plugins::push;

@@ -457,7 +457,7 @@ fn with_kept() -> State {
     let keeps = Some(KeepGrant { namespace: "orders".to_owned(), quota: 10_000 });
     for _ in 0..2 {
         // Set again it is not created again.
-        log.apply(Record::BindingPut(BindingPut { keeps: keeps.clone(), ..bound.clone() })).unwrap();
+        log.apply(Record::BindingPut(BindingPut { keeps: keeps.clone(), names_life: true, ..bound.clone() })).unwrap();
     }
     let created = log.state.plugins().binding("keeps").unwrap().created;
     log.apply(Record::BindingPaused(BindingPaused { name: "keeps".to_owned(), paused: true })).unwrap();

@@ -19,7 +19,7 @@ fn publish(name: &str, tag: &str, digest: u8, expected: Option<u8>) -> Record {
 }
 
 /// Uploads a component of one piece and tags it, whatever the tag pointed at.
-pub(super) fn push(log: &mut RecordLog, name: &str, tag: &str, digest: u8) -> Outcome {
+pub(in crate::state) fn push(log: &mut RecordLog, name: &str, tag: &str, digest: u8) -> Outcome {
     log.apply(chunk(digest, 0, 4, 4)).unwrap();
     let expected = log.state.plugins().tag(name, tag).map(|tag| tag.digest);
     log.apply(publishing(name, tag, [digest; 32], expected))

@@ -43,6 +43,7 @@ pub(super) fn bind<const N: usize>(name: &str, secrets: [&str; N]) -> Record {
         expected_revision: None,
         secrets,
         keeps: None,
+        names_life: false,
     })
 }
 

@@ -5,12 +5,12 @@ use std::ops::Bound;
 
 use super::bindings::put;
 use crate::record::{
-    Ack, BindingDelete, BindingPaused, BindingPut, DeadLetter, DeadLetterSized, End, EndedBy, GiveBack, KeepGrant,
-    KeptAccess, KeptDeleted, KeyExpiry, KeyWrite, MessagePlace, Outbox, Record, Settled, SettledHead, TopicDelete,
-    encode_message,
+    Ack, Again, BindingDelete, BindingPaused, BindingPut, DeadLetter, DeadLetterSized, End, EndedBy, GiveBack,
+    KeepGrant, KeptAccess, KeptDeleted, KeyExpiry, KeyWrite, MessagePlace, Outbox, Record, Settled, SettledHead,
+    TopicDelete, encode_message,
 };
 use crate::state::{Applied, Effect, KEPT_KEY_COST, KEPT_KEY_MAX, KEPT_VALUE_MAX, KeptValue, Outcome};
-use crate::testing::{RecordLog, ack, lease, message, unknown, whole};
+use crate::testing::{RecordLog, ack, again, lease, message, unknown, whole};
 use crate::{
     Generation, GroupConfig, GroupId, HalfPosition, Millis, QueueOffset, RecordPosition, Refusal, ResourceName,
     TopicId, TransactionOutcome,
@@ -46,7 +46,7 @@ impl Bench {
     fn bind(&mut self, name: &str, namespace: &str, quota: u64) -> Outcome {
         let keeps = Some(KeepGrant { namespace: namespace.to_owned(), quota });
         let Record::BindingPut(put) = put(name, 1, r#"{"plugin":"p:1"}"#, None) else { unreachable!("it is one") };
-        self.log.apply(Record::BindingPut(BindingPut { keeps, ..put }))
+        self.log.apply(Record::BindingPut(BindingPut { keeps, names_life: true, ..put }))
     }
 
     fn created(&self) -> u64 {
@@ -361,25 +361,34 @@ fn a_binding_pauses_until_it_goes_on_whether_it_is_set_again_or_not() {
 }
 
 #[test]
-fn deliveries_that_are_given_back_count_no_more_unless_the_message_was_delivered_again() {
+fn deliveries_that_are_given_back_count_no_more_whoever_has_the_message_by_then() {
     let mut bench = Bench::new();
     let attempts = |bench: &Bench| {
         let progress = bench.log.progress(bench.group, bench.orders);
         [0, 1].map(|offset| progress.exception(0, QueueOffset(offset)).unwrap().attempts)
     };
-    let back = |bench: &Bench, generation, attempts| {
-        let (group, topic, generation) = (bench.group, bench.orders, Generation(generation));
-        Record::GiveBack(GiveBack { group, topic, queue: 0, offset: QueueOffset(1), generation, attempts })
+    let back = |bench: &Bench, attempts| {
+        let (group, topic) = (bench.group, bench.orders);
+        Record::GiveBack(GiveBack { group, topic, queue: 0, offset: QueueOffset(1), attempts })
     };
+    bench.log.pass_ms(60_000);
+    bench.log.apply(again(&bench.log, bench.group, bench.orders, 8, &[(1, Again::Leased)])).unwrap();
+    assert_eq!(attempts(&bench), [1, 2]);
+    let one = back(&bench, 1);
+    bench.log.apply(one.clone()).unwrap();
     assert_eq!(attempts(&bench), [1, 1]);
-    let other = back(&bench, GENERATION.0 + 1, 1);
-    bench.log.apply(other).unwrap();
-    assert_eq!(attempts(&bench), [1, 1]);
-    let this = back(&bench, GENERATION.0, 1);
-    bench.log.apply(this.clone()).unwrap();
-    assert_eq!(attempts(&bench), [1, 0]);
-    bench.log.apply(this).unwrap();
-    assert_eq!(attempts(&bench), [1, 0], "never less than none");
+    bench.log.apply(ack(bench.group, bench.orders, 1, 8)).expect("who has it keeps it");
+    bench.log.apply(one).expect("it is done");
+    let many = Record::GiveBack(GiveBack {
+        group: bench.group,
+        topic: bench.orders,
+        queue: 0,
+        offset: QueueOffset(0),
+        attempts: 9,
+    });
+    bench.log.apply(many).unwrap();
+    let progress = bench.log.progress(bench.group, bench.orders);
+    assert_eq!(progress.exception(0, QueueOffset(0)).map(|left| left.attempts), Some(0), "never less than none");
 }
 
 #[test]

@@ -47,6 +47,7 @@ pub(super) fn full() -> RecordLog {
         expected_revision: None,
         secrets: BTreeSet::new(),
         keeps: None,
+        names_life: false,
     };
     log.apply(Record::BindingPut(binding)).unwrap();
     log

@@ -28,6 +28,7 @@ fn bound() -> (Bench, HalfPosition, u64) {
         expected_revision: None,
         secrets: BTreeSet::new(),
         keeps: None,
+        names_life: false,
     };
     let Ok(Applied::Set { revision, .. }) = bench.happen(|out| _ = put.encode(out)) else { panic!("it is set") };
     let (send, mut outcomes) = Bench::send(topic, &half(1), bench.now().time, Claim::Room);

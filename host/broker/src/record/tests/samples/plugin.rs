@@ -106,9 +106,9 @@ impl Sampled for PluginDelete {
 }
 
 impl Sampled for BindingPut {
-    const GOLDEN: &str = "49000000 5c641d59 4400 03 00 0162 \
+    const GOLDEN: &str = "4a000000 2ef9d9a7 4400 03 00 0162 \
          dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd 027b7d 010000000000000000 02 0171 0172 \
-         016e 0900000000000000";
+         01 016e 0900000000000000";
     const OFTEN: u16 = 14;
 
     fn sample() -> Self {
@@ -119,19 +119,22 @@ impl Sampled for BindingPut {
             expected_revision: Some(0),
             secrets: ["q", "r"].map(str::to_owned).into(),
             keeps: Some(KeepGrant { namespace: "n".to_owned(), quota: 9 }),
+            names_life: true,
         }
     }
 
     fn strategy() -> impl Strategy<Value = Self> + 'static {
         let keeps = (text(), any::<u64>()).prop_map(|(namespace, quota)| KeepGrant { namespace, quota });
-        (text(), digest(), text(), option::of(any::<u64>()), btree_set(text(), 0..4), option::of(keeps)).prop_map(
-            |(name, digest, spec, expected_revision, secrets, keeps)| Self {
+        let life = prop_oneof![Just((None, false)), option::of(keeps).prop_map(|keeps| (keeps, true))];
+        (text(), digest(), text(), option::of(any::<u64>()), btree_set(text(), 0..4), life).prop_map(
+            |(name, digest, spec, expected_revision, secrets, (keeps, names_life))| Self {
                 name,
                 digest,
                 spec,
                 expected_revision,
                 secrets,
                 keeps,
+                names_life,
             },
         )
     }
@@ -143,9 +146,17 @@ impl Sampled for BindingPut {
         let current = log.state.plugins().binding(&name).map_or(0, |binding| binding.revision);
         let secrets = [None, None, Some("s0"), Some("s1")][usize::from(step.c >> 8) % 4];
         let secrets = secrets.into_iter().map(str::to_owned).collect();
-        let keeps =
-            (step.c >> 10 & 3 != 0).then(|| KeepGrant { namespace: format!("n{}", step.c >> 12 & 1), quota: 1_000 });
-        Self { name, digest: drawn_digest(step), spec, expected_revision: step.revision(current), secrets, keeps }
+        let names_life = step.c >> 10 & 3 != 0;
+        let keeps = names_life.then(|| KeepGrant { namespace: format!("n{}", step.c >> 12 & 1), quota: 1_000 });
+        Self {
+            name,
+            digest: drawn_digest(step),
+            spec,
+            expected_revision: step.revision(current),
+            secrets,
+            keeps,
+            names_life,
+        }
     }
 }
 

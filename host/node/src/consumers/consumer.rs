@@ -1,0 +1,92 @@
+//! One binding that consumes: what its receives and deliveries have in common.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex as TurnOf, Notify, watch};
+use vouch_broker::state::BindingEntry;
+
+use super::rate::Rate;
+use super::row::FailureRow;
+use super::{Consumers, subscriptions};
+use crate::components::consumer_limits;
+use crate::effects::Settler;
+
+/// How long one receive waits for messages.
+const WAIT: Duration = Duration::from_secs(20);
+/// And one of more subscriptions than deliveries at once.
+const CROWDED_WAIT: Duration = Duration::from_millis(250);
+
+/// One binding that consumes, as it was set by one record.
+pub(super) struct Consumer {
+    pub(super) of: Arc<Consumers>,
+    pub(super) name: String,
+    pub(super) entry: Arc<BindingEntry>,
+    pub(super) settler: Settler,
+    pub(super) row: Mutex<FailureRow>,
+    pub(super) rate: Mutex<Rate>,
+    /// A delivery succeeded: it pauses no more.
+    pub(super) goes_on: Notify,
+    /// While it pauses, one receive at a time probes.
+    pub(super) probing: TurnOf<()>,
+    /// When the next probe is made, while it pauses.
+    pub(super) probe_at: Mutex<Instant>,
+    /// When it was last said that it pauses.
+    pub(super) said: Mutex<Instant>,
+    /// How long one receive waits.
+    pub(super) wait: Duration,
+    /// It receives no more.
+    pub(super) ends: watch::Sender<bool>,
+}
+
+impl Consumer {
+    pub(super) fn new(of: Arc<Consumers>, name: &str, entry: Arc<BindingEntry>) -> Self {
+        let settler = Settler::of(name, &entry);
+        let (ends, row) = (watch::Sender::new(false), Mutex::default());
+        let (goes_on, probing, now) = (Notify::new(), TurnOf::new(()), Instant::now());
+        let (probe_at, said) = (Mutex::new(now), Mutex::new(now));
+        let (concurrency, rate_of) = limits_of(&entry);
+        // Where there are more subscriptions than deliveries at once, who waits for messages lets others look soon.
+        let crowded = subscriptions(&entry).is_ok_and(|all| all.len() > concurrency);
+        let wait = if crowded { CROWDED_WAIT } else { WAIT };
+        Self {
+            of,
+            name: name.to_owned(),
+            entry,
+            settler,
+            row,
+            rate: Mutex::new(Rate::new(rate_of)),
+            goes_on,
+            probing,
+            probe_at,
+            said,
+            wait,
+            ends,
+        }
+    }
+
+    pub(super) fn row(&self) -> MutexGuard<'_, FailureRow> {
+        self.row.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Receives no more; what it has goes on to its end.
+    pub(super) fn receive_no_more(&self) {
+        self.ends.send_replace(true);
+    }
+
+    /// A delivery succeeded; said where it ends a pause. What failed in that is due now.
+    pub(super) async fn succeeded(&self) {
+        let waits = self.row().succeeded();
+        self.of.standings.succeeded(&self.name);
+        self.goes_on.notify_waiters();
+        if let Some(waits) = waits {
+            tracing::info!(binding = self.name, "deliveries succeed again: the binding goes on");
+            self.wake(waits).await;
+        }
+    }
+}
+
+/// How many deliveries a binding may have at once, and how many a second.
+fn limits_of(entry: &BindingEntry) -> (usize, Option<u32>) {
+    consumer_limits(&entry.spec).unwrap_or((1, None))
+}
