@@ -98,12 +98,24 @@ impl From<values::Value> for Value {
     }
 }
 
+/// Another delivery had the rows, or the file: so often it is tried once more in the same call. What waits longer waits for another
+/// delivery.
+const TRIES: usize = 5;
+
 /// Runs them all in one database transaction, unless that was done before.
 fn run(database: &str, key: &str, statements: &[Statement]) -> Result<Ran, Refused> {
-    match sql::run_once(database, key, statements) {
-        Ok(Once::Done(sets)) => Ok(Ran::Now(sets.iter().map(|set| set.affected).sum())),
-        Ok(Once::Already) => Ok(Ran::Before),
-        Err(error) => Err(refused(error)),
+    let mut tries = 1;
+    loop {
+        return match sql::run_once(database, key, statements) {
+            Ok(Once::Done(sets)) => Ok(Ran::Now(sets.iter().map(|set| set.affected).sum())),
+            Ok(Once::Already) => Ok(Ran::Before),
+            // The database undid all of it, and says: again.
+            Err(SqlError::Aborted(_)) if tries < TRIES => {
+                tries += 1;
+                continue;
+            }
+            Err(error) => Err(refused(error)),
+        };
     }
 }
 

@@ -160,6 +160,11 @@ class Postgres(Server):
             connection.execute(f"set role shop; {tables}; grant select, insert on vouch_fence to vouch; "
                                "grant select, update on orders to vouch")
 
+    def add(self, name: str, tables: str, granted: dict[str, str]):
+        grants = "".join(f"; grant {what} on {table} to vouch" for table, what in granted.items())
+        with self.administrator(name) as connection:
+            connection.execute(f"set role shop; {tables}{grants}")
+
     def url(self, name: str) -> str:
         return f"postgres://vouch@localhost/{name}?socket={self.folder}/.s.PGSQL.5432"
 
@@ -213,6 +218,9 @@ class MariaDb(Server):
                            f"create database {name}; grant all on {name}.* to shop@localhost")
         self._all(name, f"{tables}; grant select, insert on {name}.vouch_fence to vouch@localhost; "
                         f"grant select, update on {name}.orders to vouch@localhost")
+
+    def add(self, name: str, tables: str, granted: dict[str, str]):
+        self._all(name, tables + "".join(f"; grant {what} on {name}.{table} to vouch@localhost" for table, what in granted.items()))
 
     def url(self, name: str) -> str:
         return f"mariadb://vouch@localhost/{name}?socket={self.folder}/socket"
@@ -311,6 +319,15 @@ class Database:
         else:
             self.server = shared(kind)
             self.server.create(self.name, tables)
+
+    def add(self, tables: str, granted: dict[str, str]):
+        """Further tables, and what the broker's user may do with each table, those that are there included."""
+        if self.server:
+            self.server.add(self.name, tables, granted)
+            return
+        file = sqlite3.connect(self.folder / "shop.db")
+        file.executescript(tables)
+        file.close()
 
     def url(self) -> str:
         return f"sqlite:{self.folder}/shop.db" if self.kind == "sqlite" else self.server.url(self.name)

@@ -26,11 +26,11 @@ def free_port():
 
 
 class Walk:
-    """One walk through a README, with its ports and its folder (`written`) replaced by ones that are free."""
+    """One walk through a README (of the folder `where`), with its ports and its folder (`written`) replaced by free ones."""
 
-    def __init__(self, folder, readme, written):
+    def __init__(self, folder, readme, written, where=EXAMPLE):
         self.folder = folder
-        self.steps = dict(STEP.findall((EXAMPLE / readme).read_text()))
+        self.steps = dict(STEP.findall((where / readme).read_text()))
         self.written = written
         self.ports = {port: free_port() for port in ("8080", "8081", "9000")}
         self.running = {}

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 
+use vouch_broker::bugs::{self as state, Blunder};
 use vouch_commitlog::bugs::{self as log, Bug};
 use vouch_consensus::bugs::{self as group, Mistake};
 use vouch_shard::bugs::{self as shard, Lapse};
@@ -20,6 +21,8 @@ pub enum Slip {
     UnreadableNotSent,
     /// A node that starts counts on the members with which the cluster began, and not on those of its state.
     MembersOfTheBeginning,
+    /// Two checks of a transaction are one call by name, and so are the messages that they publish.
+    CallsNamedByTransaction,
 }
 
 /// A mistake, by who makes it.
@@ -31,6 +34,8 @@ pub enum Injected {
     Group(Mistake),
     /// The core of a replica.
     Shard(Lapse),
+    /// What the state does with what guests stage.
+    State(Blunder),
     /// Whoever runs the core.
     Machine(Slip),
 }
@@ -41,6 +46,7 @@ impl fmt::Debug for Injected {
             Self::Log(bug) => write!(f, "{bug:?}"),
             Self::Group(mistake) => write!(f, "{mistake:?}"),
             Self::Shard(lapse) => write!(f, "{lapse:?}"),
+            Self::State(blunder) => write!(f, "{blunder:?}"),
             Self::Machine(slip) => write!(f, "{slip:?}"),
         }
     }
@@ -84,6 +90,13 @@ pub const ALL: &[(&str, Injected)] = &[
     ("a start that counts on the members of long ago", Injected::Machine(Slip::MembersOfTheBeginning)),
     ("one copy of a note read", Injected::Log(&log::NOTE_READ_ONCE)),
     ("a leader that cannot read what it is to send leads on", Injected::Machine(Slip::UnreadableNotSent)),
+    ("effects applied with a repeated end", Injected::State(Blunder::EffectsOfRepeatedEnd)),
+    ("effects applied with a stale check number", Injected::State(Blunder::EffectsOfStaleCheck)),
+    ("effects applied with an acked lease", Injected::State(Blunder::EffectsOfAckedLease)),
+    ("a version not compared", Injected::State(Blunder::VersionNotCompared)),
+    ("a refused record's message found by key", Injected::State(Blunder::MessagesOfRefused)),
+    ("the same outbox id for two checks", Injected::Machine(Slip::CallsNamedByTransaction)),
+    ("an effect of a call that outlived its lease", Injected::State(Blunder::EffectsBeyondLease)),
 ];
 
 thread_local!(static SLIP: Cell<Option<Slip>> = const { Cell::new(None) });
@@ -101,6 +114,7 @@ pub(crate) fn during<R>(bug: Option<Injected>, run: impl FnOnce() -> R) -> R {
         fn drop(&mut self) {
             group::inject(None);
             shard::inject(None);
+            state::inject(None);
             SLIP.set(None);
         }
     }
@@ -114,6 +128,10 @@ pub(crate) fn during<R>(bug: Option<Injected>, run: impl FnOnce() -> R) -> R {
         }
         Some(Injected::Shard(lapse)) => {
             shard::inject(Some(lapse));
+            run()
+        }
+        Some(Injected::State(blunder)) => {
+            state::inject(Some(blunder));
             run()
         }
         Some(Injected::Machine(slip)) => {

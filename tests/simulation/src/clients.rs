@@ -14,8 +14,8 @@ use vouch_broker::{
 };
 use vouch_commitlog::simulated::Rng;
 use vouch_consensus::NodeId;
-use vouch_leader::Poll;
 use vouch_leader::testing::ReceiveCaller;
+use vouch_leader::{Batch, Poll};
 use vouch_shard::Reply;
 use vouch_shard::core::{Claim, Hearer, Proposal, Request};
 
@@ -89,6 +89,14 @@ pub struct Event {
     pub heard: Heard,
 }
 
+impl GotMessage {
+    /// One of a batch.
+    pub(crate) fn of(message: &Picked, batch: &Batch) -> Self {
+        let Picked { queue, offset, attempt, .. } = *message;
+        Self { queue, offset, generation: batch.generation, attempt }
+    }
+}
+
 enum Waits {
     Proposal(oneshot::Receiver<Result<Vec<Outcome>, NotDone>>),
     Receive(ReceiveCaller),
@@ -136,6 +144,8 @@ pub(crate) struct Client {
     revision: Option<u64>,
     tries: u32,
     pause_until: u64,
+    /// Some transactions it leaves to whoever is asked about them.
+    pub(crate) leaves_some: bool,
     pub(crate) stops: bool,
 }
 
@@ -146,13 +156,18 @@ pub(crate) struct Names {
     pub(crate) group: GroupId,
 }
 
+impl Names {
+    /// They are the same in every run.
+    pub(crate) const ALL: Self = Self { topic: TopicId(1), group: GroupId(1) };
+}
+
 /// The topic whose settings are the register.
 pub(crate) const REGISTER: &str = "r";
 
 impl Client {
     pub(crate) fn new(number: usize, asks: NodeId) -> Self {
         let (under_way, next, revision) = (None, Vec::new(), None);
-        Self { number, under_way, next, asks, revision, tries: 0, pause_until: 0, stops: false }
+        Self { number, under_way, next, asks, revision, tries: 0, pause_until: 0, leaves_some: false, stops: false }
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -220,13 +235,8 @@ impl Client {
             },
             Waits::Receive(caller) => match caller.heard() {
                 Some(Ok(batch)) => {
-                    let batch = batch.map(|batch| {
-                        let of = |message: &Picked| {
-                            let Picked { queue, offset, attempt, .. } = *message;
-                            GotMessage { queue, offset, generation: batch.generation, attempt }
-                        };
-                        batch.messages.iter().map(of).collect()
-                    });
+                    let batch = batch
+                        .map(|batch| batch.messages.iter().map(|message| GotMessage::of(message, &batch)).collect());
                     (Heard::Messages(batch.unwrap_or_default()), None)
                 }
                 Some(Err(not_done)) => heard_of(Err(not_done)),
@@ -254,6 +264,7 @@ impl Client {
         }
         self.next.pop();
         match (call, heard) {
+            (Call::Half(_), Heard::Done(Applied::Prepared { .. })) if self.leaves_some && rng.chance(2) => {}
             (Call::Half(_), Heard::Done(Applied::Prepared { transaction })) => {
                 let outcomes = [TransactionOutcome::Committed, TransactionOutcome::RolledBack];
                 let first = rng.below(2) as usize;

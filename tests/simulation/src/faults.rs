@@ -96,6 +96,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) now: u64,
     /// The members do not change.
     pub(crate) fixed: bool,
+    /// There are guests.
+    pub(crate) guests: bool,
 }
 
 /// Lets something go wrong, in a group of which more than half may be down at times. Gives how long nothing else is to, so that
@@ -205,7 +207,7 @@ fn strike_network(kind: Kind, at: usize, machines: &[Machine], network: &mut Net
 
 /// What a disk loses for good. Fewer than half may lose something.
 fn strike_for_good(kind: Kind, at: usize, stage: &mut Stage<'_>) -> Option<&'static str> {
-    let Stage { machines, rng, .. } = stage;
+    let Stage { machines, rng, guests, .. } = stage;
     let hurt = |machine: &&Machine| machine.wiped || machine.rotten;
     let voters = machines.len() as u64;
     let may_lose = machines[at].rotten || machines.iter().filter(hurt).count() < (machines.len() - 1) / 2;
@@ -224,8 +226,8 @@ fn strike_for_good(kind: Kind, at: usize, stage: &mut Stage<'_>) -> Option<&'sta
         return Some(told);
     }
     rng.chance(3).then(|| {
-        let releases = machine.snapshots.is_some();
-        machine.wipe(crate::beginning::first_image(voters, releases).0);
+        let releases = machine.snapshots.is_some() && !*guests;
+        machine.wipe(crate::beginning::first_image(voters, releases, *guests).0);
         "lost disk"
     })
 }

@@ -12,6 +12,7 @@ pub mod checks;
 mod clients;
 mod death;
 mod faults;
+mod guests;
 mod ledger;
 mod machine;
 mod network;

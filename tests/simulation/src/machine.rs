@@ -103,7 +103,7 @@ impl Machine {
         }
     }
 
-    fn moment(&self, now: u64) -> Moment {
+    pub(crate) fn moment(&self, now: u64) -> Moment {
         let time = (BEGIN + now).saturating_add_signed(self.clock_ahead);
         Moment { time: Millis(time).max(self.least_time), at: self.began + Duration::from_millis(now) }
     }

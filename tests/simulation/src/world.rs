@@ -1,6 +1,6 @@
 //! The run: what happens when, all of it decided by a seed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -13,9 +13,10 @@ use vouch_shard::core::Request;
 
 use crate::beginning::{first_entries, first_image};
 use crate::bugs::{self, Injected};
-use crate::checks::{self, Committed};
+use crate::checks::{self, Committed, Fate};
 use crate::clients::{Client, Names, Surroundings};
 use crate::faults::{self, Faults, Mood, Stage};
+use crate::guests::{GuestView, Guests};
 use crate::machine::{Machine, Snapshots};
 use crate::network::{Frame, Network, Weather};
 use crate::operator::{Newcomer, Operator};
@@ -26,6 +27,8 @@ use crate::trace::Trace;
 const HEALED_WITHIN_MS: u64 = 60_000;
 /// Makes of a seed another one, by which it is drawn what leaves the logs.
 const RELEASES: u64 = 0x7265_6c65_6173_6573;
+/// The same for what guests do.
+const GUESTS: u64 = 0x6775_6573_7473;
 
 /// What is run.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +43,8 @@ pub struct Plan {
     pub clients: usize,
     /// Nodes come and go.
     pub changes: bool,
+    /// Guests are asked about messages and transactions, and stage effects.
+    pub guests: bool,
     /// What is done wrong, if anything is.
     pub bug: Option<Injected>,
 }
@@ -61,6 +66,8 @@ pub struct Report {
     pub recycled: u64,
     /// Starts from a snapshot.
     pub from_snapshots: u64,
+    /// Answers of guests with something staged, by what came of them.
+    pub answers: BTreeMap<Fate, u64>,
     /// Of all that happened: equal for equal runs.
     pub digest: u64,
 }
@@ -93,6 +100,10 @@ struct World {
     operator: Option<Operator>,
     /// Who lets messages go, if anything leaves the logs.
     retention: Option<Retention>,
+    /// Who is asked about messages and transactions, if anybody is.
+    guests: Option<Guests>,
+    /// What came of their answers.
+    answers: BTreeMap<Fate, u64>,
     machines: Vec<Machine>,
     /// When a machine that is down starts again.
     starts_at: Vec<u64>,
@@ -133,16 +144,22 @@ impl World {
         let mut rng = Rng::new(plan.seed);
         // By numbers of its own: runs in which nothing is released are what they would be if there were no releases.
         let mut releases = Rng::new(plan.seed ^ RELEASES);
-        let retention = (!plan.changes && releases.chance(2)).then(|| Retention::new(Rng::new(releases.next())));
-        let (image, names) = first_image(plan.nodes, retention.is_some());
+        let retention =
+            (!plan.changes && !plan.guests && releases.chance(2)).then(|| Retention::new(Rng::new(releases.next())));
+        let (image, names) = first_image(plan.nodes, retention.is_some(), plan.guests);
         let began = Instant::now();
         let ids = || (1..=plan.nodes).map(NodeId);
         let mut machines: Vec<_> =
             ids().map(|id| Machine::new(id, image.clone(), Rng::new(rng.next()), began)).collect();
         let clients = (0..plan.clients).map(|number| Client::new(number, NodeId(1 + rng.below(plan.nodes))));
-        let clients = clients.collect();
+        let mut clients: Vec<_> = clients.collect();
+        clients.iter_mut().for_each(|client| client.leaves_some = plan.guests);
+        let mut of_guests = Rng::new(plan.seed ^ GUESTS);
+        let guests = plan.guests.then(|| Guests::new(Rng::new(of_guests.next())));
+        // What is kept is in snapshots, too.
+        let snapshots = retention.is_some() || plan.guests && !plan.changes && of_guests.chance(2);
         let mood = Mood::drawn(&mut rng);
-        for machine in machines.iter_mut().filter(|_| retention.is_some()) {
+        for machine in machines.iter_mut().filter(|_| snapshots) {
             machine.snapshots = Some(Snapshots::new(Rng::new(releases.next())));
         }
         let mut committed = Committed::default();
@@ -156,6 +173,8 @@ impl World {
             now: 0,
             began,
             retention,
+            guests,
+            answers: BTreeMap::new(),
             operator: plan.changes.then(|| Operator::new(NodeId::FIRST)),
             starts_at: vec![0; machines.len()],
             machines,
@@ -179,7 +198,16 @@ impl World {
                 let Self { machines, network, rng, faults, trace, mood, now, plan, .. } = &mut *self;
                 let quiet = faults::strike(
                     mood,
-                    Stage { machines, network, rng, faults, trace, now: *now, fixed: !plan.changes },
+                    Stage {
+                        machines,
+                        network,
+                        rng,
+                        faults,
+                        trace,
+                        now: *now,
+                        fixed: !plan.changes,
+                        guests: plan.guests,
+                    },
                 );
                 self.next_fault = self.now + 20 + self.rng.below(600) + quiet;
             }
@@ -191,6 +219,7 @@ impl World {
         self.clients.iter_mut().for_each(|client| client.stops = true);
         self.operator.iter_mut().for_each(|operator| operator.stops = true);
         self.retention.iter_mut().for_each(|retention| retention.stops = true);
+        self.guests.iter_mut().for_each(|guests| guests.stops = true);
         let until = self.now + HEALED_WITHIN_MS;
         while self.now < until {
             self.revive()?;
@@ -255,6 +284,7 @@ impl World {
         self.clients_act(&mut requests);
         self.operator_acts(&mut requests);
         self.retention_acts(&mut requests);
+        self.guests_act(&mut requests);
         for (at, (frames, requests)) in frames.into_iter().zip(requests).enumerate() {
             self.turn(at, frames, requests)?;
         }
@@ -337,6 +367,29 @@ impl World {
             let asked = retention.act(*now, (node.core.state(), applied), *names, ids, history);
             requests[node.id.0 as usize - 1].extend(asked);
         }
+    }
+
+    /// Guests hear and ask on each node that runs.
+    fn guests_act(&mut self, requests: &mut [Vec<Request>]) {
+        let Self { guests: Some(guests), machines, trace, now, began, .. } = self else { return };
+        for (machine, requests) in machines.iter().zip(requests) {
+            match view(machine, *now, *began) {
+                Some(view) => requests.extend(guests.act(machine.id, &view, trace)),
+                None => guests.are_gone(machine.id),
+            }
+        }
+    }
+
+    /// By whom the guests are looked at: those that lead.
+    fn views(&self) -> impl Iterator<Item = GuestView<'_>> {
+        let views = self.machines.iter().filter_map(|machine| view(machine, self.now, self.began));
+        views.filter(|view| view.leads.is_some())
+    }
+
+    /// All that guests are asked about has come to its end.
+    fn guests_are_idle(&self) -> bool {
+        let Some(guests) = &self.guests else { return true };
+        self.views().all(|view| guests.is_idle(&view))
     }
 
     /// Connections begin with a word about who is there: whoever sent to an earlier life of a node learns of the one that runs.
@@ -425,7 +478,7 @@ impl World {
             next_change(state.members(), state.nodes(), &all.all()).is_none()
         });
         let idle = self.clients.iter().all(Client::is_idle) && self.operator.iter().all(Operator::is_idle);
-        one_log && steady && idle && members().any(leads)
+        one_log && steady && idle && self.guests_are_idle() && members().any(leads)
     }
 
     /// In a sentence, for whoever looks why it does not come to rest.
@@ -441,7 +494,9 @@ impl World {
             format!("node {} has {}: {stands}, {:?}", node.id, node.commit().index, node.failed)
         });
         let idle = self.clients.iter().filter(|client| !client.is_idle()).count();
-        format!("{:?}; {}; {idle} clients wait", self.members(), told.collect::<Vec<_>>().join(", "))
+        let guests = self.guests.iter().zip(self.views()).map(|(guests, view)| guests.how_it_stands(&view));
+        let told: Vec<_> = told.chain(guests).collect();
+        format!("{:?}; {}; {idle} clients wait", self.members(), told.join(", "))
     }
 
     fn check_the_end(&mut self) -> Result<(), String> {
@@ -457,6 +512,9 @@ impl World {
         let end = nodes[0].commit().position;
         for node in &nodes[..sound] {
             self.committed.is_log(node.id.0, node.reader(), end)?;
+            if self.guests.is_some() {
+                checks::published_is_read(node.core.state(), node.reader())?;
+            }
         }
         let position = nodes[0].core.state().last_applied().unwrap_or(RecordPosition(0));
         let state = nodes[0].core.state().snapshot(position);
@@ -465,10 +523,12 @@ impl World {
                 return Err(format!("I7: in the end node {} has another state than node {}", node.id, nodes[0].id));
             }
         }
-        let replayed = checks::history(&self.history, &self.served, &self.committed)?;
+        let told = self.guests.as_ref().map(|guests| &guests.told);
+        let (replayed, answers) = checks::history(&self.history, &self.served, &self.committed, told)?;
         if replayed.snapshot(position) != state {
             return Err("I7: the state is not what the log says".to_owned());
         }
+        self.answers = answers;
         Ok(())
     }
 
@@ -495,7 +555,15 @@ impl World {
             terms: self.committed.terms() as u64,
             recycled: self.machines.iter().map(|machine| machine.recycled).sum(),
             from_snapshots: self.machines.iter().map(|machine| machine.began_from_one).sum(),
+            answers: self.answers.clone(),
             digest: self.trace.digest(),
         }
     }
+}
+
+/// What guests find on a machine; nothing where no node answers.
+fn view(machine: &Machine, now: u64, began: Instant) -> Option<GuestView<'_>> {
+    let (life, node) = (machine.life()?, machine.node.as_ref()?);
+    let (state, around, leads) = (node.core.state(), &node.around, node.core.leads_in());
+    Some(GuestView { now, began, time: machine.moment(now).time, life, leads, state, around })
 }

@@ -47,18 +47,36 @@ const FOUND: &[(&str, u64)] = &[
     ("a leader that cannot read what it is to send leads on", 52),
     ("a leader that was taken out of the group leads on", 700),
     ("a start that counts on the members of long ago", 1),
+    ("effects applied with a repeated end", 1),
+    ("effects applied with a stale check number", 1),
+    ("effects applied with an acked lease", 1),
+    ("a version not compared", 1),
+    ("a refused record's message found by key", 1),
+    ("the same outbox id for two checks", 7),
+    ("an effect of a call that outlived its lease", 1),
 ];
 
 /// Those that are made where nodes come and go, and nowhere else.
 const OF_MEMBERS: [&str; 2] =
     ["a leader that was taken out of the group leads on", "a start that counts on the members of long ago"];
 
+/// Those that are made where guests are asked, and nowhere else.
+const OF_GUESTS: [&str; 7] = [
+    "effects applied with a repeated end",
+    "effects applied with a stale check number",
+    "effects applied with an acked lease",
+    "a version not compared",
+    "a refused record's message found by key",
+    "the same outbox id for two checks",
+    "an effect of a call that outlived its lease",
+];
+
 /// Short runs and long ones, of three voters and of five.
 fn plan(name: &str, seed: u64, bug: Option<Injected>) -> Plan {
     let changes = OF_MEMBERS.contains(&name);
     let nodes = if seed.is_multiple_of(4) && !changes { 5 } else { 3 };
     let faults_ms = [4_000, 8_000, 15_000][(seed % 3) as usize];
-    Plan { seed, nodes, faults_ms, clients: 6, changes, bug }
+    Plan { seed, nodes, faults_ms, clients: 6, changes, guests: OF_GUESTS.contains(&name), bug }
 }
 
 fn search(name: &str, bug: Injected) -> Option<(u64, Duration, Box<Failure>)> {

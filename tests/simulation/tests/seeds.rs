@@ -1,12 +1,19 @@
 //! Runs of the simulator: some seeds that are fixed, and fresh ones for some time.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use vouch_simulation::checks::Fate;
 use vouch_simulation::{Plan, Report, run};
 
 fn plan(seed: u64) -> Plan {
     let nodes = if seed.is_multiple_of(3) { 5 } else { 3 };
-    Plan { seed, nodes, faults_ms: 15_000, clients: 6, changes: seed.is_multiple_of(2), bug: None }
+    Plan { seed, nodes, faults_ms: 15_000, clients: 6, changes: seed.is_multiple_of(2), guests: false, bug: None }
+}
+
+/// The same with guests.
+fn with_guests(seed: u64) -> Plan {
+    Plan { guests: true, ..plan(seed) }
 }
 
 fn must(plan: Plan) -> Report {
@@ -26,6 +33,19 @@ fn seeds_that_are_fixed() {
     assert!(recycled > 0 && from_snapshots > 0);
 }
 
+#[test]
+fn seeds_with_guests() {
+    let mut answers = BTreeMap::<_, u64>::new();
+    for seed in 1..=10 {
+        for (fate, count) in must(with_guests(seed)).answers {
+            *answers.entry(fate).or_default() += count;
+        }
+    }
+    println!("answers of guests: {answers:?}");
+    // All that may come of an answer came of some.
+    assert!([Fate::Late, Fate::Stale, Fate::Refused, Fate::Happens].iter().all(|fate| answers.contains_key(fate)));
+}
+
 /// Seeds that failed once, through a fault of the broker or of what checks it.
 #[test]
 fn seeds_that_failed_once() {
@@ -36,8 +56,10 @@ fn seeds_that_failed_once() {
 
 #[test]
 fn a_seed_repeats_a_run_to_the_bit() {
-    let digests = [4, 4].map(|seed| must(plan(seed)).digest);
-    assert_eq!(digests[0], digests[1]);
+    for plan in [plan(4), with_guests(4)] {
+        let digests = [plan, plan].map(|plan| must(plan).digest);
+        assert_eq!(digests[0], digests[1]);
+    }
 }
 
 #[test]
@@ -50,13 +72,16 @@ fn fresh_seeds() {
     println!("the first seed is {seed}; VOUCH_SEED repeats it, VOUCH_SIMULATION_SECONDS says for how long");
     let mut all = Report::default();
     while began.elapsed() < Duration::from_secs(seconds) {
-        let report = must(plan(seed));
+        let report = must(if seed / 2 % 2 == 0 { plan(seed) } else { with_guests(seed) });
         all.virtual_ms += report.virtual_ms;
         all.calls += report.calls;
         all.done += report.done;
         all.terms += report.terms;
         all.recycled += report.recycled;
         all.from_snapshots += report.from_snapshots;
+        for (fate, count) in report.answers {
+            *all.answers.entry(fate).or_default() += count;
+        }
         for (kind, count) in report.faults.0 {
             *all.faults.0.entry(kind).or_default() += count;
         }
@@ -66,7 +91,7 @@ fn fresh_seeds() {
     let a_second = |number: u64| (number as f64 / wall).round();
     println!(
         "{:.0} s of virtual time in {wall:.0} s; in each: {} calls ({} done), {} faults, {} leaders, {} segments recycled, {} starts \
-         from a snapshot\n{:?}",
+         from a snapshot\nanswers of guests in all: {:?}\n{:?}",
         all.virtual_ms as f64 / 1000.0,
         a_second(all.calls),
         a_second(all.done),
@@ -74,6 +99,7 @@ fn fresh_seeds() {
         a_second(all.terms),
         a_second(all.recycled),
         a_second(all.from_snapshots),
+        all.answers,
         all.faults.0
     );
 }

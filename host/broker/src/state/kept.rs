@@ -181,7 +181,7 @@ impl Namespaces {
         }
         let after = namespace.bytes.saturating_add_signed(growth);
         let (of_this, of_all) = if after > *quota || self.bytes.saturating_add_signed(growth) > KEPT_BYTES_MAX {
-            self.expired_bytes(name, now)
+            self.expired_bytes(change, now)
         } else {
             (0, 0)
         };
@@ -244,13 +244,17 @@ impl Namespaces {
         }
     }
 
-    /// What expired keys count for: those of a namespace, and all; as many as the next record takes away.
-    fn expired_bytes(&self, namespace: &str, now: Millis) -> (u64, u64) {
+    /// What expired keys count for beside those that are written: those of a namespace, and all; as many as the next record takes
+    /// away.
+    fn expired_bytes(&self, change: &KeptChange<'_>, now: Millis) -> (u64, u64) {
         let expired = self.expiring.iter().take_while(|(at, ..)| *at <= now).take(EXPIRED_AT_ONCE);
         expired.fold((0, 0), |(of_this, of_all), (_, name, key)| {
             let kept = self.namespaces.get(name).and_then(|namespace| namespace.keys.get(key));
+            let of_this_one = name == change.namespace;
+            // What is written anew is reckoned with already.
+            let kept = kept.filter(|_| !(of_this_one && change.writes.contains_key(key)));
             let bytes = kept.map_or(0, |kept| cost(key, &kept.value));
-            (of_this + if name == namespace { bytes } else { 0 }, of_all + bytes)
+            (of_this + if of_this_one { bytes } else { 0 }, of_all + bytes)
         })
     }
 

@@ -1,4 +1,15 @@
 //! `/v1/bindings/{name}/state`: what the components of bindings keep, for operators to look at and to delete.
+//!
+//! What is shown is what this node has applied; any node shows it. Of a namespace that several bindings share each shows the same. A
+//! value is the component's own: it is shown as it is, and there are no secrets among what a binding was given, unless its component
+//! put one there.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET` with `prefix`, `after`, `limit` | keys in their order, with values, as many as fit into a page |
+//! | `GET` of a key | the one, or 404 |
+//! | `DELETE` of a key | 204, or 404 |
+//! | `DELETE` with `all=true` | 204: the namespace is empty, and stays |
 
 use std::sync::Arc;
 

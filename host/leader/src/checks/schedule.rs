@@ -57,6 +57,9 @@ pub struct Due {
     pub number: u32,
     /// How many more there may be.
     pub checks_left: u32,
+    /// When the answer before was recorded, or an operator let the asking begin again: with the number it names the check, however often
+    /// it is asked. Numbers begin anew.
+    pub after: Millis,
     /// When the half was stored.
     pub opened_at: Millis,
     /// When this ask was made.
@@ -330,6 +333,7 @@ impl Schedule {
             checker: checker.clone(),
             number,
             checks_left: open.overrides.max_checks(policy).saturating_sub(number),
+            after: open.last_answer.as_ref().map_or(Millis(0), |answer| answer.at),
             opened_at: open.opened_at,
             asked_at: now,
             step_ms: open.overrides.step_ms(policy, number),

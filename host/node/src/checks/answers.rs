@@ -78,13 +78,17 @@ pub(super) async fn record(
     let queue = asker.routes.queue_for(&due.topic).await?;
     let end = End { transaction: due.transaction, outcome, queue, by, reason };
     let bound = bound.clone();
-    let stays = move |state: &State, leader: &Leader| bound.stays(state, leader);
     match staged {
         Some(staged) => {
             let (settled, _keeps_out) = settled(asker, SettledHead::End(end.clone()), staged).await?;
-            taken(asker.ends.settled(&end, asker.effects.propose_if(stays, &settled).await)?)
+            // Of an ask that is over, since another leader made it anew, nothing is to happen twice.
+            let is_awaited = is_awaited(due, Some(bound));
+            taken(asker.ends.settled(&end, asker.effects.propose_if(is_awaited, &settled).await)?)
         }
-        None => Ok(CheckRecorded::of(asker.ends.end_if(stays, &end).await?.is_some())),
+        None => {
+            let stays = move |state: &State, leader: &Leader| bound.stays(state, leader);
+            Ok(CheckRecorded::of(asker.ends.end_if(stays, &end).await?.is_some()))
+        }
     }
 }
 

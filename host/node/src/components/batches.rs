@@ -16,7 +16,9 @@ const BATCH_ITEMS: usize = 128;
 
 /// What a component staged with an answer about one transaction, and its part of what its binding keeps.
 pub(crate) struct StagedByCheck {
+    /// What it staged.
     pub(crate) staged: Staged,
+    /// Until its record is proposed.
     pub(crate) keeps_out: KeepsOut,
 }
 
@@ -131,6 +133,7 @@ mod tests {
             checker: Checker::Producer,
             number: 1,
             checks_left: 9,
+            after: Millis(0),
             opened_at: Millis(1),
             asked_at: Millis(2),
             step_ms: 1000,

@@ -332,4 +332,74 @@ mod tests {
             assert!(told.contains(shown) && !told.contains("pa55"), "{told}");
         }
     }
+
+    /// What a binding is refused with that consumes, where this stands in it besides.
+    fn refused(more: serde_json::Value) -> String {
+        let mut document = serde_json::json!({"plugin": "p:1", "groups": ["g"], "subscriptions": {"t": "*"}});
+        document.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        BindingDocument::parse(&document.to_string()).err().map(|why| why.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_binding_that_consumes_says_for_whom_and_what_and_each_once() {
+        assert_eq!(refused(serde_json::json!({})), "");
+        assert_eq!(refused(serde_json::json!({"start": "end", "topics": ["t"]})), "");
+        for (more, why) in [
+            (serde_json::json!({"groups": []}), "neither a topic nor a group"),
+            (serde_json::json!({"groups": [], "topics": ["t"]}), "no group that they are for"),
+            (serde_json::json!({"subscriptions": {}}), "says not what"),
+            (serde_json::json!({"groups": ["g", "g"]}), "a group twice"),
+            (serde_json::json!({"groups": ["n/g", "g", "n/g"]}), "a group twice"),
+            (serde_json::json!({"groups": ["no group"]}), "no group"),
+            (serde_json::json!({"subscriptions": {"no topic": "*"}}), "no topic"),
+            (serde_json::json!({"subscriptions": {"t": "a||"}}), "subscriptions.t: "),
+            (serde_json::json!({"subscriptions": {"t": 7}}), "cannot be read"),
+            (serde_json::json!({"groups": [], "subscriptions": {}, "topics": ["t"], "start": "end"}), "has none"),
+            (serde_json::json!({"start": "middle"}), "cannot be read"),
+            (serde_json::json!({"limits": {"rat": 1}}), "cannot be read"),
+            (serde_json::json!({"subscription": {"t": "*"}}), "cannot be read"),
+        ] {
+            let said = refused(more.clone());
+            assert!(said.contains(why), "{more}: {said}");
+        }
+    }
+
+    #[test]
+    fn groups_and_subscriptions_of_a_binding_are_bounded() {
+        let groups = |count: usize| (0..count).map(|n| format!("g{n}")).collect::<Vec<_>>();
+        let subscriptions =
+            |count: usize| (0..count).map(|n| (format!("t{n}"), "*".into())).collect::<serde_json::Map<_, _>>();
+        let most = serde_json::json!({"groups": groups(GROUPS_MAX), "subscriptions": subscriptions(SUBSCRIPTIONS_MAX)});
+        assert_eq!(refused(most), "");
+        let more_groups = refused(serde_json::json!({"groups": groups(GROUPS_MAX + 1)}));
+        assert!(more_groups.contains("more than 16 groups"), "{more_groups}");
+        let more = refused(serde_json::json!({"subscriptions": subscriptions(SUBSCRIPTIONS_MAX + 1)}));
+        assert!(more.contains("more than 64 subscriptions"), "{more}");
+    }
+
+    #[test]
+    fn what_a_binding_subscribes_to_keeps_and_publishes_is_read_from_it() {
+        let document = serde_json::json!({
+            "plugin": "p:1", "groups": ["g"], "subscriptions": {"n/t": "a || b", "t": "*"},
+            "grants": {"state": true, "publish": ["audit", "n/audit"]}, "limits": {"state": "2MiB", "concurrency": 3, "rate": 7},
+        })
+        .to_string();
+        let of = |namespace: &str, name: &str| {
+            if namespace.is_empty() {
+                ResourceName::plain(name)
+            } else {
+                ResourceName::parse(&format!("{namespace}/{name}"))
+            }
+        };
+        let subscribed = [(of("n", "t"), TagFilter::tags(["a", "b"])), (of("", "t"), TagFilter::All)];
+        assert_eq!(subscriptions_of(&document).unwrap(), subscribed);
+        assert_eq!(consumer_limits(&document).unwrap(), (3, Some(7)));
+        let read = BindingDocument::parse(&document).unwrap();
+        assert_eq!(read.publishes().collect::<Vec<_>>(), [of("", "audit"), of("n", "audit")]);
+        let keeps = read.keeps("b").unwrap();
+        assert_eq!((keeps.namespace.as_str(), keeps.quota), ("b", 2 << 20), "its own name, where none is named");
+        let nothing = BindingDocument::parse(r#"{"plugin":"p:1","topics":["t"]}"#).unwrap();
+        assert!(nothing.keeps("b").is_none() && nothing.publishes().next().is_none());
+        assert!(subscriptions_of("{").is_err() && consumer_limits("{").is_err());
+    }
 }

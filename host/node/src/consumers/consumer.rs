@@ -19,11 +19,17 @@ const CROWDED_WAIT: Duration = Duration::from_millis(250);
 
 /// One binding that consumes, as it was set by one record.
 pub(super) struct Consumer {
+    /// What delivering takes.
     pub(super) of: Arc<Consumers>,
+    /// Its name.
     pub(super) name: String,
+    /// As that record set it.
     pub(super) entry: Arc<BindingEntry>,
+    /// Who it is in the record of an answer.
     pub(super) settler: Settler,
+    /// Whose fault failures are.
     pub(super) row: Mutex<FailureRow>,
+    /// Turns, where deliveries have a rate.
     pub(super) rate: Mutex<Rate>,
     /// A delivery succeeded: it pauses no more.
     pub(super) goes_on: Notify,
@@ -40,6 +46,7 @@ pub(super) struct Consumer {
 }
 
 impl Consumer {
+    /// It neither receives nor pauses yet.
     pub(super) fn new(of: Arc<Consumers>, name: &str, entry: Arc<BindingEntry>) -> Self {
         let settler = Settler::of(name, &entry);
         let (ends, row) = (watch::Sender::new(false), Mutex::default());
@@ -65,6 +72,7 @@ impl Consumer {
         }
     }
 
+    /// The row, for a moment: nobody waits while he has it.
     pub(super) fn row(&self) -> MutexGuard<'_, FailureRow> {
         self.row.lock().unwrap_or_else(PoisonError::into_inner)
     }

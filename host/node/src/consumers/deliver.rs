@@ -161,3 +161,24 @@ fn is_of_the_host(why: &NoAnswer, deadline: Duration) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_component_is_blamed_for_its_own_time_and_for_none_that_the_host_took() {
+        let all = Duration::from_secs(10);
+        for had in [all, all + Duration::from_millis(1)] {
+            assert!(!is_of_the_host(&NoAnswer::Deadline { deadline: had }, all), "{had:?}");
+            assert!(!is_of_the_host(&NoAnswer::TimeUsedUp { deadline: had }, all), "{had:?}");
+        }
+        let less = all - Duration::from_millis(1);
+        assert!(is_of_the_host(&NoAnswer::Deadline { deadline: less }, all));
+        assert!(is_of_the_host(&NoAnswer::TimeUsedUp { deadline: less }, all));
+        assert!(is_of_the_host(&NoAnswer::NoCapacity { running: 8, scope: "the node" }, all));
+        assert!(is_of_the_host(&NoAnswer::Host("the disk is full".to_owned()), all));
+        assert!(!is_of_the_host(&NoAnswer::GuestError("away".to_owned()), all));
+        assert!(!is_of_the_host(&NoAnswer::Trap { why: "a panic".to_owned(), trace: String::new() }, all));
+    }
+}

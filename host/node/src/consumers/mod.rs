@@ -46,8 +46,11 @@ const LOOK_WHETHER_IT_LEADS_EVERY: Duration = Duration::from_millis(250);
 
 /// What delivering to components takes.
 pub(crate) struct Consumers {
+    /// Receives, and takes what was answered.
     pub(crate) shard: Arc<Shard>,
+    /// The log's time.
     pub(crate) clock: Arc<Clock>,
+    /// Reads the messages.
     pub(crate) log: LogReader,
     /// Components that are bound.
     pub(crate) bound: Arc<BoundComponents>,
@@ -55,6 +58,7 @@ pub(crate) struct Consumers {
     pub(crate) effects: Arc<Effects>,
     /// Where their groups' members are known.
     pub(crate) sessions: Arc<Sessions>,
+    /// Counts what became of deliveries.
     pub(crate) metrics: Arc<Metrics>,
     /// What is shown of them.
     pub(crate) standings: Arc<ConsumerStandings>,
@@ -69,14 +73,19 @@ pub(crate) struct Consumers {
 /// A binding that consumes, as it is in the log.
 #[derive(Clone)]
 struct Wanted {
+    /// Its name.
     name: String,
+    /// What the last record set, and whether it pauses.
     entry: Arc<BindingEntry>,
 }
 
 /// One that runs. Dropped, it ends at once, and its leases run out.
 struct Running {
+    /// Log position of the record that set it.
     revision: u64,
+    /// What its tasks have in common.
     consumer: Arc<Consumer>,
+    /// Receives, and the deliveries of each.
     tasks: JoinSet<()>,
 }
 

@@ -1,4 +1,7 @@
 //! How many deliveries a second a binding gets (`limits.rate`). Pure.
+//!
+//! Turns lie a step apart. Whoever did not take his for a while has those of one second at once, and no more: a service that is to be
+//! spared is not flooded after a quiet hour.
 
 use std::time::{Duration, Instant};
 

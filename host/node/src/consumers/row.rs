@@ -2,6 +2,14 @@
 //!
 //! Deliveries that fail one after the other, of several messages, tell of an outage or a bad deploy: the binding pauses, and
 //! what was counted against the messages is given back. Pure.
+//!
+//! | a delivery fails | it is the fault of |
+//! |---|---|
+//! | right after one that succeeded | its message: after the last delivery that is a dead letter |
+//! | as the tenth of that message, and fewer than three messages failed in the row | its message: nobody else is there to tell |
+//! | as the tenth of a row of three messages at least | the binding, which pauses |
+//! | while the binding pauses | the binding |
+//! | otherwise | nobody yet: it counts, but is not to be the message's last |
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -20,9 +28,13 @@ const MAKE_WAY_MOST: Duration = Duration::from_hours(24);
 /// A message in the hands of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Place {
+    /// Who has it.
     pub(super) group: GroupId,
+    /// Of which topic it is.
     pub(super) topic: TopicId,
+    /// In which queue.
     pub(super) queue: u32,
+    /// And where there.
     pub(super) offset: QueueOffset,
 }
 

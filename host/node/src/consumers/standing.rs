@@ -89,3 +89,52 @@ impl ConsumerStandings {
         self.all().clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_of_a_binding_is_what_became_of_its_deliveries_last() {
+        let all = ConsumerStandings::default();
+        assert_eq!((all.of("b"), all.list()), (None, Vec::new()));
+        all.begins("b");
+        all.begins("b");
+        all.is_over("b");
+        all.failed("b", "the service is away");
+        all.pauses("b", Millis(7));
+        let (in_flight, last_error) = (1, Some("the service is away".to_owned()));
+        let pauses = ConsumerStanding { in_flight, paused_since_ms: Some(7), last_error };
+        assert_eq!(all.of("b"), Some(pauses));
+        all.failed("b", "still");
+        assert_eq!(all.of("b").unwrap().paused_since_ms, Some(7), "that it fails on is no other pause");
+        all.succeeded("b");
+        assert_eq!(all.of("b"), Some(ConsumerStanding { in_flight, ..ConsumerStanding::default() }));
+    }
+
+    #[test]
+    fn a_delivery_that_outlives_its_binding_brings_nothing_back() {
+        let all = ConsumerStandings::default();
+        all.begins("gone");
+        all.begins("stays");
+        all.retain(|name| name == "stays");
+        all.is_over("gone");
+        assert_eq!(all.list().len(), 1);
+        // One of that name is another one now, and has none under way.
+        all.succeeded("gone");
+        all.is_over("gone");
+        assert_eq!(all.of("gone").unwrap().in_flight, 0);
+        let names: Vec<String> = all.list().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["gone", "stays"], "in the order of their names");
+        all.clear();
+        assert!(all.list().is_empty());
+    }
+
+    #[test]
+    fn what_is_not_so_is_not_shown() {
+        let shown = |standing: &ConsumerStanding| serde_json::to_value(standing).unwrap();
+        assert_eq!(shown(&ConsumerStanding::default()), serde_json::json!({"in_flight": 0}));
+        let pauses = ConsumerStanding { in_flight: 2, paused_since_ms: Some(7), last_error: Some("ill".to_owned()) };
+        assert_eq!(shown(&pauses), serde_json::json!({"in_flight": 2, "paused_since_ms": 7, "last_error": "ill"}));
+    }
+}

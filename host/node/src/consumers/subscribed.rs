@@ -11,8 +11,11 @@ use crate::components::subscriptions_of;
 /// One group on one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Subscription {
+    /// Who receives.
     pub(crate) group: ResourceName,
+    /// From where.
     pub(crate) topic: ResourceName,
+    /// Which messages.
     pub(crate) filter: TagFilter,
 }
 
@@ -60,4 +63,59 @@ pub(crate) fn lag(state: &State, subscriptions: &[Subscription]) -> u64 {
         Some(unseen.sum::<u64>() + progress.unfinished())
     };
     subscriptions.iter().filter_map(of_one).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn wanted(name: &str, groups: &[&str], subscriptions: &serde_json::Value, paused: bool) -> Wanted {
+        let spec = serde_json::json!({"plugin": "p:1", "groups": groups, "subscriptions": subscriptions}).to_string();
+        let entry = BindingEntry {
+            plugin: "p".to_owned(),
+            digest: [0; 32],
+            spec,
+            topics: Vec::new(),
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+            revision: 1,
+            secrets: BTreeSet::new(),
+            created: 1,
+            keeps: None,
+            paused,
+        };
+        Wanted { name: name.to_owned(), entry: Arc::new(entry) }
+    }
+
+    #[test]
+    fn each_group_of_a_binding_has_each_of_its_subscriptions() {
+        let both = wanted("b", &["g", "n/h"], &serde_json::json!({"t": "*", "u": "a"}), false);
+        let all = subscriptions(&both.entry).unwrap();
+        let named: Vec<(String, String)> =
+            all.iter().map(|each| (each.group.to_string(), each.topic.to_string())).collect();
+        let expected = [("g", "t"), ("g", "u"), ("n/h", "t"), ("n/h", "u")];
+        assert_eq!(named, expected.map(|(group, topic)| (group.to_owned(), topic.to_owned())));
+        assert_eq!((&all[0].filter, &all[1].filter), (&TagFilter::All, &TagFilter::tags(["a"])));
+        let unread = BindingEntry { spec: "{".to_owned(), ..(*both.entry).clone() };
+        assert!(subscriptions(&unread).is_err());
+    }
+
+    #[test]
+    fn those_that_pause_are_no_members_and_what_they_want_stays_wanted() {
+        let subscribed = serde_json::json!({"t": "a", "u": "*"});
+        let runs = wanted("runs", &["g", "h"], &subscribed, false);
+        let pauses = wanted("pauses", &["i"], &subscribed, true);
+        // Another version set it: of what nobody can read nobody is a member, and the others are.
+        let mut unread = wanted("unread", &["j"], &subscribed, false);
+        unread.entry = Arc::new(BindingEntry { spec: "{}".to_owned(), ..(*unread.entry).clone() });
+        let (members, paused) = members(&[runs, unread, pauses]);
+        let names: Vec<(&str, String)> =
+            members.iter().map(|(name, group, _)| (name.as_str(), group.to_string())).collect();
+        assert_eq!(names, [("runs", "g".to_owned()), ("runs", "h".to_owned())]);
+        assert!(members.iter().all(|(.., topics)| topics.len() == 2));
+        let name = ResourceName::plain;
+        let wants = [(name("i"), name("t"), TagFilter::tags(["a"])), (name("i"), name("u"), TagFilter::All)];
+        assert_eq!(paused, BTreeSet::from(wants));
+    }
 }

@@ -13,8 +13,8 @@ const TAKEN_AT_ONCE: usize = 1024;
 
 impl Consumers {
     /// Takes over what was leased to these bindings by whoever led before: it is due now, under the attempt that it had unless that is
-    /// `counted`. What
-    /// still comes of it from there is late, by its generation. Returns whether all of it is taken over.
+    /// `counted`. What still comes of it from there is late, by its generation. What waited for the end of a pause is due as well:
+    /// whoever leads now knows of no pause. Returns whether all of it is taken over.
     pub(super) async fn take_over(&self, wanted: &[Wanted], counted: bool) -> bool {
         let of: Vec<(String, BTreeSet<ResourceName>)> = wanted
             .iter()
@@ -43,11 +43,14 @@ impl Consumers {
                 for (topic, progress) in group.topics() {
                     let theirs = progress.due_from(now.plus_ms(1)).filter_map(|(_, queue, offset)| {
                         let lease = progress.exception(queue, offset)?;
-                        (lease.renewed_for.as_deref() == Some(client)).then_some((queue, offset, lease.generation))
+                        let leased = lease.renewed_for.as_deref() == Some(client);
+                        let of_this = leased || lease.suspended;
+                        of_this.then_some((queue, offset, lease.generation, leased))
                     });
-                    changes.extend(theirs.map(|(queue, offset, held)| {
+                    changes.extend(theirs.map(|(queue, offset, held, leased)| {
                         let over = taken_over((group.id, topic), (queue, offset), held, (generation, now));
-                        ChangeInvisible { uncounted: !counted, ..over }
+                        // What is suspended stays so: it would count again.
+                        ChangeInvisible { uncounted: !(counted && leased), ..over }
                     }));
                     if changes.len() >= TAKEN_AT_ONCE {
                         return changes;

@@ -27,3 +27,40 @@ pub(super) fn message(id: String, draft: &Draft, now: Millis) -> NewMessage {
         body: draft.body.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn draft() -> Draft {
+        Draft {
+            topic: "t".to_owned(),
+            tag: Some("a".to_owned()),
+            keys: vec!["k2".to_owned(), "k1".to_owned()],
+            message_group: None,
+            properties: vec![("z".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())],
+            body: Bytes::from_static(b"x"),
+        }
+    }
+
+    #[test]
+    fn a_message_is_made_of_a_draft_and_the_same_whenever_it_is_made() {
+        let made = message("01".to_owned(), &draft(), Millis(7));
+        assert_eq!(made, message("01".to_owned(), &draft(), Millis(7)));
+        assert_eq!((made.message_id.as_str(), made.born_at, made.kind), ("01", Millis(7), MessageKind::Normal));
+        let names: Vec<&str> = made.properties.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!((names, &made.keys), (vec!["b", "z"], &draft().keys), "properties by name, keys as they came");
+        assert_eq!((made.tag.as_deref(), &made.body[..], made.deliver_at), (Some("a"), &b"x"[..], None));
+    }
+
+    #[test]
+    fn what_is_empty_is_not_there() {
+        let empty = Draft { tag: Some(String::new()), message_group: Some(String::new()), ..draft() };
+        let made = message("01".to_owned(), &empty, Millis(7));
+        assert_eq!((made.tag, made.message_group, made.kind), (None, None, MessageKind::Normal));
+        let ordered = message("01".to_owned(), &Draft { message_group: Some("g".to_owned()), ..draft() }, Millis(7));
+        assert_eq!((ordered.message_group.as_deref(), ordered.kind), (Some("g"), MessageKind::Fifo));
+    }
+}

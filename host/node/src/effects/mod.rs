@@ -50,12 +50,15 @@ impl Settler {
 
 /// What components read and stage. There is one for a node.
 pub(crate) struct Effects {
+    /// Has the state, and takes the records.
     pub(crate) shard: Arc<Shard>,
+    /// The log's time: what is staged expires by it.
     pub(crate) clock: Arc<Clock>,
     /// Topics that are published to.
     pub(crate) routes: Arc<Routes>,
     /// Part of every message id, so that no other cluster makes the same one.
     pub(crate) cluster_id: [u8; 16],
+    /// Who reads what is kept, side by side or alone.
     pub(crate) locks: NamespaceLocks,
 }
 

@@ -40,12 +40,16 @@ impl MessageIds {
 
 /// What one call reaches.
 pub(super) struct BoundReach {
+    /// What all calls have in common.
     pub(super) effects: Arc<Effects>,
+    /// Where the binding may keep something.
     pub(super) namespace: Option<String>,
+    /// Of what this call publishes.
     pub(super) ids: MessageIds,
 }
 
 impl BoundReach {
+    /// What is kept under a key now, with the version that the record of the answer will be held against.
     async fn value(&self, key: &str) -> Result<StateValue, String> {
         let namespace = self.namespace.clone().ok_or_else(|| "the binding keeps nothing".to_owned())?;
         let (key, now) = (key.to_owned(), self.effects.clock.now());
@@ -63,6 +67,7 @@ impl BoundReach {
         self.effects.shard.read(look).await.map_err(|error| error.to_string())
     }
 
+    /// Holds a draft against the rules for what clients send, and against its topic.
     async fn check(&self, draft: &Draft) -> Result<(), DraftRefused> {
         let topic = ResourceName::parse(&draft.topic);
         let invalid = |why: String| DraftRefused::Invalid(why);

@@ -45,13 +45,21 @@ impl DeliveryCounts {
 /// How a delivery came out: see [`DeliveryCounts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DeliveryOutcome {
+    /// Acknowledged.
     Ack,
+    /// To be delivered again, as the component says.
     Retry,
+    /// A dead letter, as the component says.
     Reject,
+    /// No answer, or one that could not be recorded.
     Failed,
+    /// The last one failed.
     DeadLetter,
+    /// To be run again.
     Stale,
+    /// Too late.
     Late,
+    /// Not run by the node.
     NotRun,
 }
 

@@ -5,6 +5,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod consuming;
 mod forwarded;
 mod nodes;
 mod room;

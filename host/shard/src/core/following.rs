@@ -145,9 +145,12 @@ impl Core {
         }
     }
 
-    /// Whether what was leased is handed out only when that is decided: not where nobody else decides (ruling 10).
+    /// Whether what was leased is handed out only when that is decided: not where nobody else decides (ruling 10), nor where all is
+    /// decided already, since the log took none of the leases: no entry that is decided later would bring that about.
     pub(super) fn hands_out_when_committed(&self) -> Option<u64> {
-        self.replica.as_ref().filter(|replica| !replica.is_alone()).map(Replica::last)
+        let replica = self.replica.as_ref().filter(|replica| !replica.is_alone())?;
+        let waits = replica.last() > replica.commit() || !self.handing_out.is_empty();
+        waits.then(|| replica.last())
     }
 
     /// Whether it is the only member of its group, which remembers no names of entries.

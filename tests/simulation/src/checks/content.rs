@@ -4,19 +4,22 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
-use vouch_broker::record::{Frame, Identity, Record};
+use vouch_broker::record::{EndedBy, Frame, Identity, Record};
 use vouch_broker::state::RecordAt;
 use vouch_broker::{HalfPosition, Millis, QueueOffset, RecordPosition, ResourceName, State};
 use vouch_commitlog::Entry;
 
 use super::leases::Leases;
+use super::settling::Settling;
 use super::{Call, Event, Wrong};
+use crate::clients::{Names, REGISTER};
 
 /// What the log holds in the end.
-#[derive(Default)]
 pub(super) struct Content {
     pub(super) state: State,
     pub(super) leases: Leases,
+    /// What became of what guests staged, if there are any.
+    pub(super) settling: Option<Settling>,
     /// How often each record of a client is there.
     times: BTreeMap<String, u64>,
     /// The messages that lie where; those of transactions, too, however they ended.
@@ -58,9 +61,16 @@ fn put_key(expected: Option<u64>, retention: Option<Duration>) -> String {
 fn key_of(record: &Record) -> Option<String> {
     Some(match record {
         Record::Message(head) | Record::Half(head) => message_key(head.identity),
+        // Those of guests and of operators beside them are nobody's call.
+        Record::End(end) if matches!(&end.by, EndedBy::Component { .. }) => return None,
+        Record::End(end) if matches!(&end.by, EndedBy::Operator { name } if name == "guests") => return None,
         Record::End(end) => format!("end of {:?} as {:?}", end.transaction, end.outcome),
-        Record::TopicPut(put) => put_key(put.expected_revision, put.config.retention),
-        Record::Ack(ack) => format!("ack of {}, {:?}, {:?}", ack.queue, ack.offset, ack.generation),
+        Record::TopicPut(put) if put.name == ResourceName::plain(REGISTER) => {
+            put_key(put.expected_revision, put.config.retention)
+        }
+        Record::Ack(ack) if ack.topic == Names::ALL.topic => {
+            format!("ack of {}, {:?}, {:?}", ack.queue, ack.offset, ack.generation)
+        }
         _ => return None,
     })
 }
@@ -70,8 +80,17 @@ impl Content {
     ///
     /// # Errors
     /// Something in it is not as it must be.
-    pub(super) fn of<'a>(committed: impl Iterator<Item = &'a Entry>) -> Result<Self, Wrong> {
-        let mut content = Self::default();
+    pub(super) fn of<'a>(committed: impl Iterator<Item = &'a Entry>, guests: bool) -> Result<Self, Wrong> {
+        let mut content = Self {
+            state: State::default(),
+            leases: Leases::of(Names::ALL.group, Names::ALL.topic),
+            settling: guests.then(Settling::default),
+            times: BTreeMap::new(),
+            messages: BTreeMap::new(),
+            places: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            records: BTreeMap::new(),
+        };
         let mut latest = Millis(0);
         for entry in committed {
             let time = Millis(entry.leader_time_ms);
@@ -84,8 +103,9 @@ impl Content {
             while !records.is_empty() {
                 let (frame, rest) = Frame::split(records).map_err(|error| error.to_string())?;
                 let record = Record::decode(&frame).map_err(|error| error.to_string())?;
-                content.take(RecordAt { position, time }, &record)?;
-                content.records.insert(position, digest(&records[..records.len() - rest.len()]));
+                let bytes = &records[..records.len() - rest.len()];
+                content.take(RecordAt { position, time }, &record, bytes)?;
+                content.records.insert(position, digest(bytes));
                 position = position.plus(frame.record_len().into());
                 records = rest;
             }
@@ -93,7 +113,7 @@ impl Content {
         Ok(content)
     }
 
-    fn take(&mut self, at: RecordAt, record: &Record) -> Result<(), Wrong> {
+    fn take(&mut self, at: RecordAt, record: &Record, bytes: &[u8]) -> Result<(), Wrong> {
         if let Some(key) = key_of(record) {
             *self.times.entry(key).or_default() += 1;
         }
@@ -102,6 +122,9 @@ impl Content {
         }
         let outcome = self.state.apply(at, record, &mut Vec::new());
         self.queues_have_no_gaps()?;
+        if let Some(settling) = &mut self.settling {
+            settling.applied(at, (record, bytes), &outcome, &self.state)?;
+        }
         if outcome.is_ok() { self.leases.applied(record, at.time, &self.state) } else { Ok(()) }
     }
 

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use vouch_broker::record::{Again, Lease, Record};
-use vouch_broker::{Generation, Millis, QueueOffset, State};
+use vouch_broker::record::{Again, DeadLetterSized, Lease, Record};
+use vouch_broker::{Generation, GroupId, Millis, QueueOffset, State, TopicId};
 
 use super::{GotMessage, Wrong};
 
 type Place = (u32, QueueOffset);
 
 /// The leases of one group on one topic.
-#[derive(Default)]
 pub(super) struct Leases {
+    of: (GroupId, TopicId),
     /// The first offset of each queue that was never looked at.
     next: BTreeMap<u32, QueueOffset>,
     /// Where each queue begins.
@@ -26,6 +26,31 @@ pub(super) struct Leases {
 }
 
 impl Leases {
+    /// None of this group on this topic yet.
+    pub(super) fn of(group: GroupId, topic: TopicId) -> Self {
+        let (next, starts, held) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { of: (group, topic), next, starts, held, attempts: BTreeMap::new(), took_effect: BTreeMap::new() }
+    }
+
+    /// Whether a lease of this generation lives.
+    pub(super) fn lives(&self, queue: u32, offset: QueueOffset, generation: Generation, now: Millis) -> bool {
+        let held = self.held.get(&(queue, offset)).copied().flatten();
+        held.is_some_and(|(is, until)| is == generation && until > now)
+    }
+
+    /// Whether nobody has to do with the message any more.
+    pub(super) fn is_done(&self, queue: u32, offset: QueueOffset) -> bool {
+        self.held.get(&(queue, offset)) == Some(&None)
+    }
+
+    /// Whoever had it by this lease is done with it.
+    pub(super) fn done(&mut self, queue: u32, offset: QueueOffset, generation: Generation) {
+        let held = self.held.get_mut(&(queue, offset));
+        if let Some(held) = held.filter(|held| held.is_some_and(|(is, _)| is == generation)) {
+            *held = None;
+        }
+    }
+
     /// Which delivery of its message this is, if its lease took effect.
     pub(super) fn attempt(&self, got: &GotMessage) -> Option<u32> {
         self.took_effect.get(&((got.queue, got.offset), got.generation)).copied()
@@ -43,27 +68,34 @@ impl Leases {
     /// I5: messages were first leased in another order than that of their queue.
     pub(super) fn applied(&mut self, record: &Record, time: Millis, state: &State) -> Result<(), Wrong> {
         match record {
-            Record::Lease(lease) => self.leased(lease, time)?,
-            Record::Expire(expire) => {
+            Record::Lease(lease) if (lease.group, lease.topic) == self.of => self.leased(lease, time)?,
+            Record::Expire(expire) if expire.topic == self.of.1 => {
                 let topic = state.topics().get(expire.topic);
                 let starts = expire.starts.iter().map(|(queue, _)| *queue);
                 topic
                     .into_iter()
                     .for_each(|topic| starts.clone().for_each(|queue| self.begins(queue, topic.start(queue))));
             }
-            Record::Ack(ack) => {
-                let held = self.held.entry((ack.queue, ack.offset)).or_default();
-                if held.is_some_and(|(generation, _)| generation == ack.generation) {
-                    *held = None;
+            Record::Ack(ack) if (ack.group, ack.topic) == self.of => self.done(ack.queue, ack.offset, ack.generation),
+            Record::DeadLetter(letter) | Record::DeadLetterSized(DeadLetterSized { letter, .. })
+                if (letter.group, letter.topic) == self.of =>
+            {
+                self.done(letter.queue, letter.offset, letter.generation);
+            }
+            Record::GiveBack(back) if (back.group, back.topic) == self.of => {
+                let place = (back.queue, back.offset);
+                if self.held.get(&place).is_some_and(Option::is_some) {
+                    let attempts = self.attempts.entry(place).or_default();
+                    *attempts = attempts.saturating_sub(back.attempts);
                 }
             }
             // What a node hands out to somebody who no longer waits is given back, due at once.
-            Record::ChangeInvisible(change) => {
+            Record::ChangeInvisible(change) if (change.group, change.topic) == self.of => {
                 let held = self.held.entry((change.queue, change.offset)).or_default();
                 if held.is_some_and(|(generation, _)| generation == change.generation) {
                     *held = Some((change.new_generation, change.deadline));
                     let attempts = self.attempts.entry((change.queue, change.offset)).or_default();
-                    *attempts -= u32::from(change.uncounted);
+                    *attempts = attempts.saturating_sub(change.uncounted.into());
                 }
             }
             _ => {}

@@ -12,6 +12,7 @@
 
 mod content;
 mod leases;
+mod settling;
 
 use std::collections::BTreeMap;
 
@@ -22,6 +23,8 @@ use vouch_commitlog::{Checkpoint, Entry, LogPosition, LogReader};
 
 use content::Content;
 pub(crate) use content::digest;
+pub use settling::Fate;
+pub(crate) use settling::{GuestsTold, published_is_read};
 
 pub use crate::clients::{Call, Event, GotMessage, Heard};
 
@@ -139,12 +142,17 @@ impl Committed {
 }
 
 /// Checks the history of a run, and what messages were read as when they were handed out, against what was committed. Gives the state
-/// that this says.
+/// that this says, and how many answers of guests came to what.
 ///
 /// # Errors
 /// The first thing that does not hold.
-pub fn history(events: &[Event], served: &[(RecordPosition, u64)], committed: &Committed) -> Result<State, Wrong> {
-    let content = Content::of(committed.contents()?)?;
+pub(crate) fn history(
+    events: &[Event],
+    served: &[(RecordPosition, u64)],
+    committed: &Committed,
+    guests: Option<&GuestsTold>,
+) -> Result<(State, BTreeMap<Fate, u64>), Wrong> {
+    let content = Content::of(committed.contents()?, guests.is_some())?;
     if let Some((position, _)) = served.iter().find(|(position, digest)| !content.is_at(*position, *digest)) {
         return Err(format!("a message was read at {position} that is not what lies there"));
     }
@@ -154,7 +162,10 @@ pub fn history(events: &[Event], served: &[(RecordPosition, u64)], committed: &C
     register(events)?;
     deliveries(events)?;
     leases(events, &content)?;
-    Ok(content.state)
+    if let (Some(settling), Some(told)) = (&content.settling, guests) {
+        settling.is_over(told, &content.state)?;
+    }
+    Ok((content.state, content.settling.map(|settling| settling.fates).unwrap_or_default()))
 }
 
 /// I1, I2, I10: what was heard of each call is true. What is done is in the log, once for each time that it was said to be; and of

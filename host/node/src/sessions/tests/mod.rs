@@ -1,5 +1,6 @@
 //! Behaviour of sessions.
 
+mod bound;
 mod lease_life;
 mod room;
 mod shared;

@@ -83,11 +83,11 @@ fn drawn_access(log: &RecordLog, step: Step, binding: &str) -> KeptAccess {
     let (namespace, key) = (granted.unwrap_or_else(|| "n0".to_owned()), format!("k{}", step.b % 3));
     let now = log.state.cluster().clock.max(log.now);
     let version = log.state.kept().namespace(&namespace).and_then(|n| n.get(&key, now)).map_or(0, |kept| kept.version);
-    let version = version + u64::from(step.a % 5 == 0);
+    let version = version + u64::from(step.a.is_multiple_of(5));
     let len = [0, 3, 900, 900][usize::from(step.c >> 9) % 4];
     let expires = [KeyExpiry::Never, KeyExpiry::AfterMs(20_000), KeyExpiry::At(log.now.plus_ms(5))]
         [usize::from(step.c >> 11) % 3];
-    let value = (step.a % 3 != 0).then(|| vec![1; len]);
+    let value = (!step.a.is_multiple_of(3)).then(|| vec![1; len]);
     KeptAccess {
         namespace,
         reads: BTreeMap::from([(key.clone(), version)]),

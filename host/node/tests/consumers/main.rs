@@ -2,7 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
 
+mod beside;
+#[path = "../common/mod.rs"]
 mod common;
+#[path = "../../../plugin/tests/suite/guests.rs"]
+#[allow(dead_code, reason = "each suite uses a part of it")]
+mod guests;
+mod keeping;
+mod scripted;
+#[path = "../../../plugin/tests/suite/scripts.rs"]
+#[allow(dead_code, reason = "each suite uses a part of it")]
+mod scripts;
+#[path = "../../../plugin/tests/suite/support.rs"]
+#[allow(dead_code, reason = "each suite uses a part of it")]
+mod support;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
