@@ -233,7 +233,7 @@ async fn answered(
             ask_again(asker, due, asker.clock.now()).await;
         }
         // There is no room for what it keeps, or no topic for what it publishes: that is no answer, and tried again later.
-        Err(NotDone::Refused(Refusal::TooMany(_) | Refusal::NotFound(_) | Refusal::Invalid(_))) if stages => {
+        Err(NotDone::Refused(refusal)) if stages && is_of_what_is_staged(refusal, due) => {
             let why = recorded.err().unwrap_or_else(|| NotDone::internal(String::new()));
             no_answer(asker, due, &bound.name, Unanswered::of(&bound.name, Some(bound.revision), why)).await;
             return Then::Done;
@@ -244,4 +244,14 @@ async fn answered(
     asker.metrics.checks.count(&bound.name, outcome);
     finish(asker, due, recorded.map(drop)).await;
     Then::Done
+}
+
+/// Whether an answer was refused for what was staged with it: there is no room for that, or no topic.
+fn is_of_what_is_staged(refusal: &Refusal, due: &Due) -> bool {
+    match refusal {
+        Refusal::TooMany(_) | Refusal::NotFound(_) | Refusal::Invalid(_) => true,
+        // Without its own topic the transaction is over.
+        Refusal::TopicNotFound(topic) => *topic != due.topic,
+        _ => false,
+    }
 }

@@ -15,7 +15,7 @@ use crate::effects::Settler;
 /// How long one receive waits for messages.
 const WAIT: Duration = Duration::from_secs(20);
 /// And one of more subscriptions than deliveries at once.
-const CROWDED_WAIT: Duration = Duration::from_millis(250);
+const CROWDED_WAIT: Duration = Duration::from_millis(25);
 
 /// One binding that consumes, as it was set by one record.
 pub(super) struct Consumer {

@@ -7,6 +7,7 @@ use vouch_broker::{NotDone, ResourceName, State, TagFilter};
 
 use super::Wanted;
 use crate::components::subscriptions_of;
+use crate::sessions::{BoundMember, GroupFilter};
 
 /// One group on one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,12 +32,6 @@ pub(crate) fn subscriptions(entry: &BindingEntry) -> Result<Vec<Subscription>, N
     };
     Ok(entry.groups.iter().flat_map(of_group).collect())
 }
-
-/// A member of a group: the binding, the group, and what it takes.
-pub(crate) type BoundMember = (String, ResourceName, Vec<(ResourceName, TagFilter)>);
-
-/// What a group wants of a topic.
-pub(crate) type GroupFilter = (ResourceName, ResourceName, TagFilter);
 
 /// Bindings as members of their groups, and what those want that pause: that is not to be skipped.
 pub(super) fn members(wanted: &[Wanted]) -> (Vec<BoundMember>, BTreeSet<GroupFilter>) {

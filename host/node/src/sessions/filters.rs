@@ -14,6 +14,12 @@ use super::session::DeclaredByClient;
 use super::table::SessionTable;
 use super::{Client, SessionRole, Sessions};
 
+/// A binding as a member of a group: the binding, the group, and what it takes.
+pub(crate) type BoundMember = (String, ResourceName, Vec<(ResourceName, TagFilter)>);
+
+/// What a group wants of a topic: group, topic, filter.
+pub(crate) type GroupFilter = (ResourceName, ResourceName, TagFilter);
+
 impl SessionTable {
     /// A consumer asks for this. `None` if that is known.
     fn wants(
@@ -122,11 +128,7 @@ impl Sessions {
     /// These are the bindings that consume, each as a member of its group; those that were there before and are not among them
     /// are none any more. What those want that pause, group by group and topic by topic, is not skipped for their groups; but they
     /// are no members that live.
-    pub(crate) fn set_bound(
-        &self,
-        bound: Vec<(String, ResourceName, Vec<(ResourceName, TagFilter)>)>,
-        paused: BTreeSet<(ResourceName, ResourceName, TagFilter)>,
-    ) {
+    pub(crate) fn set_bound(&self, bound: Vec<BoundMember>, paused: BTreeSet<GroupFilter>) {
         let now = Instant::now();
         let declared = |group: &ResourceName, subscriptions: Vec<(ResourceName, TagFilter)>| DeclaredByClient {
             role: SessionRole::PushConsumer,

@@ -46,6 +46,7 @@ use vouch_leader::Dead;
 
 pub(crate) use asking::{AfterAsk, Asked};
 pub(crate) use expiry::{Expiry, run as expire};
+pub(crate) use filters::{BoundMember, GroupFilter};
 pub use lease_life::DEAD_AFTER;
 pub use questions::{CheckCommand, Question, TelemetryStream};
 pub(crate) use report::{SessionChanges, TOLD_WITHIN};

@@ -8,7 +8,7 @@ use vouch_broker::{NewMessage, ResourceName, TagFilter};
 use vouch_node::{Declaration, Node, ReceiveRequest, SessionRole};
 
 use crate::common::checking::order_service;
-use crate::common::{message, receive, send, start, topic};
+use crate::common::{message, receive, receive_now, send, start, topic};
 use crate::{Handed, all_is_done, bind, counts, dead_letters, push, push_to, wait_until, waiting};
 
 fn tagged(id: &str, tag: &str) -> NewMessage {
@@ -113,7 +113,7 @@ async fn a_rate_spreads_deliveries_over_time() {
     });
     bind(&node, "shipping", spec).await;
     all_is_done(&node, "shipping").await;
-    let came = came.lock().unwrap();
+    let came = came.lock().unwrap().clone();
     assert_eq!(came.len(), 3);
     // What one waits for is its turn; the call itself may take longer or shorter.
     assert!(came[2] - came[0] >= Duration::from_secs(1), "{:?}", came[2] - came[0]);
@@ -152,6 +152,12 @@ async fn more_subscriptions_than_deliveries_at_once_are_all_served_with_a_rate_a
         // Each group gets each of them.
         assert_eq!(handed.total(), 2 * 8);
         assert!(topics.iter().all(|name| (0..2).all(|n| handed.times(&format!("key-{name}-{n}")) == 2)));
+        // While all wait, whoever waits lets the others look soon.
+        for name in [&topics[3], &topics[0], &topics[2]] {
+            send(&node, name, message(&format!("{name}-alone"), "x")).await;
+            all_is_done(&node, "shipping").await;
+            assert_eq!(handed.times(&format!("key-{name}-alone")), 2);
+        }
         node.stop().await;
     }
 }
@@ -214,5 +220,74 @@ async fn a_binding_that_is_deleted_and_set_again_while_it_delivers_delivers_noth
     send(&node, "orders", message("next", "x")).await;
     all_is_done(&node, "shipping").await;
     assert_eq!((handed.times("key-m"), handed.times("key-next")), (1, 1));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_binding_has_no_more_in_hand_than_it_may_deliver_at_once_and_the_rest_is_for_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    topic(&node, "orders", "{}").await;
+    let (address, _, goes_on) = hanging();
+    // Two at once.
+    push_to(&node, address).await;
+    for n in 0..10 {
+        send(&node, "orders", message(&n.to_string(), "x")).await;
+    }
+    let in_flight =
+        || node.components.consumer_standings().iter().map(|(_, standing)| standing.in_flight).sum::<usize>();
+    wait_until("two are under way", || async { in_flight() == 2 }).await;
+    let others = receive_now(&node, "orders", "shipping").await;
+    assert_eq!((others.len(), in_flight()), (8, 2));
+    assert!(others.iter().all(|delivery| delivery.attempt == 1));
+    let handles: Vec<_> = others.iter().map(|delivery| delivery.handle).collect();
+    assert!(node.messages.ack(&handles).await.unwrap().iter().all(Result::is_ok));
+    assert_eq!(waiting(&node, "shipping").await, 2);
+    goes_on.store(true, Ordering::SeqCst);
+    all_is_done(&node, "shipping").await;
+    wait_until("both are counted", || async { counts(&node, "shipping").ack == 2 }).await;
+    assert_eq!(in_flight(), 0);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_is_taken_out_and_put_back_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    let handed = Handed::default();
+    let note = handed.clone();
+    let (address, _) = order_service(move |path| {
+        note.note(path);
+        (200, String::new())
+    });
+    for name in ["orders", "returns"] {
+        topic(&node, name, "{}").await;
+    }
+    push(&node, "http-push").await;
+    let subscribe = async |subscriptions: serde_json::Value| {
+        let spec = serde_json::json!({
+            "plugin": "http-push:1.0", "groups": ["shipping"], "subscriptions": subscriptions,
+            "grants": {"http": [format!("http://{address}")]}, "config": {"url": format!("http://{address}/{{key}}")},
+            "unchecked": true,
+        });
+        bind(&node, "shipping", spec).await
+    };
+    let both = serde_json::json!({"orders": "*", "returns": "*"});
+    subscribe(both.clone()).await;
+    let send_both = async |id: &str| {
+        for name in ["orders", "returns"] {
+            send(&node, name, message(&format!("{name}-{id}"), "x")).await;
+        }
+    };
+    send_both("1").await;
+    all_is_done(&node, "shipping").await;
+    assert_eq!(handed.total(), 2);
+    assert_eq!(subscribe(serde_json::json!({"orders": "*"})).await.waiting, Some(0));
+    send_both("2").await;
+    all_is_done(&node, "shipping").await;
+    assert_eq!((handed.times("key-orders-2"), handed.times("key-returns-2")), (1, 0), "nobody wants those");
+    assert_eq!(subscribe(both).await.waiting, Some(1), "and they are there when somebody does");
+    all_is_done(&node, "shipping").await;
+    assert_eq!((handed.times("key-returns-2"), handed.total()), (1, 4), "nothing twice");
     node.stop().await;
 }
