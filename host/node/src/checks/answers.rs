@@ -102,6 +102,7 @@ async fn settled(
     Ok((asker.effects.settled(&settler, head, staged).await?, keeps_out))
 }
 
+/// What became of an answer with what was staged.
 fn taken(applied: Option<Applied>) -> Result<CheckRecorded, NotDone> {
     Ok(match applied {
         None | Some(Applied::Late) => CheckRecorded::Dropped,
@@ -117,6 +118,7 @@ fn is_awaited(due: &Due, bound: Option<Bound>) -> impl FnOnce(&State, &Leader) -
     move |state, leader| leader.schedule.is_under_way(&this) && bound.is_none_or(|bound| bound.stays(state, leader))
 }
 
+/// The record that nobody knows.
 fn check_answered(due: &Due, retry_after_ms: Option<u64>, by: EndedBy, reason: String) -> CheckAnswered {
     CheckAnswered {
         transaction: due.transaction,

@@ -197,6 +197,7 @@ impl BindingDocument {
     }
 }
 
+/// Refuses the document for this.
 fn invalid<T>(why: &str) -> Result<T, NotDone> {
     Err(NotDone::Refused(Refusal::Invalid(why.to_owned())))
 }

@@ -39,6 +39,7 @@ impl Consumer {
         self.record(leased, head, staged, DeliveryOutcome::Reject).await
     }
 
+    /// The record that makes a dead letter of a message. One that cannot be read counts as nothing for its topic.
     pub(super) fn dead_letter(&self, leased: &Leased, reason: String) -> DeadLetterSized {
         let Place { group, topic, queue, offset } = leased.place;
         let record_len = vouch_storage::record_len(&self.of.log, leased.position).unwrap_or(0);
@@ -46,6 +47,8 @@ impl Consumer {
         DeadLetterSized { letter, record_len }
     }
 
+    /// Proposes an answer with what was staged, and counts what became of it: done, to be run again, or failed after all, since there
+    /// was no room for what was staged.
     async fn record(
         &self,
         leased: &Leased,
@@ -106,6 +109,7 @@ impl Consumer {
         DeliveryRecorded::Done
     }
 
+    /// Proposes what nothing was staged with: as small a record as a client's.
     async fn propose_alone(&self, head: &SettledHead) -> Result<Applied, NotDone> {
         self.of
             .shard

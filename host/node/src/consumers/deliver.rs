@@ -48,6 +48,7 @@ impl Consumer {
         self.deliver_one(&leased).await;
     }
 
+    /// The calls of one delivery: one, unless what it had read is another when it answers.
     async fn deliver_one(&self, leased: &Leased) {
         let read = match self.read(leased) {
             Ok(read) => read,
@@ -72,6 +73,7 @@ impl Consumer {
         }
     }
 
+    /// Reads the message, verified, and makes its key of where it lay at first.
     fn read(&self, leased: &Leased) -> Result<Read, NotDone> {
         let record = stored::record(&self.of.log, leased.position)?;
         let unreadable = |why: vouch_broker::record::DecodeError| NotDone::internal(why.to_string());
@@ -98,6 +100,7 @@ impl Consumer {
         tokio::time::timeout(wait, admitted).await.ok()
     }
 
+    /// Calls the component in the place that it got.
     async fn consume(
         &self,
         answerer: &Answerer,
@@ -123,6 +126,7 @@ impl Consumer {
         answer
     }
 
+    /// Records what it answered, or lets another delivery follow.
     async fn answered(
         &self,
         leased: &Leased,

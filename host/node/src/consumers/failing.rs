@@ -87,6 +87,7 @@ impl Consumer {
         }
     }
 
+    /// The last delivery failed, and it was the message's own fault.
     async fn dead_letter_of(&self, leased: &Leased, why: String) {
         let letter = self.dead_letter(leased, why);
         match self.of.shard.propose_one(|out| letter.encode(out)).await {

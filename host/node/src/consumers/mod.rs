@@ -199,6 +199,7 @@ impl Consumers {
 }
 
 impl Running {
+    /// Begins to receive.
     fn start(of: Arc<Consumers>, name: &str, entry: Arc<BindingEntry>) -> Self {
         let revision = entry.revision;
         // Set anew it pauses no more.

@@ -211,6 +211,7 @@ impl Consumer {
         Ok(true)
     }
 
+    /// When the next probe is due.
     fn probe_at(&self) -> Instant {
         *self.probe_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -271,6 +272,7 @@ impl Consumer {
         Ok(Some(leased))
     }
 
+    /// What was picked, each with what its delivery needs.
     async fn leased_of(&self, batch: &Batch, subscription: &Arc<Subscription>) -> Result<Vec<Leased>, NotDone> {
         let config = Arc::new(self.group_config(batch.group).await?);
         let each = batch.messages.iter().map(|picked| Leased {
@@ -285,6 +287,7 @@ impl Consumer {
         Ok(each.collect())
     }
 
+    /// Settings of a group as they are now; those of a new one where it went meanwhile.
     async fn group_config(&self, group: GroupId) -> Result<GroupConfig, NotDone> {
         let look = move |state: &State| state.groups().get(group).map(|group| group.config.clone());
         Ok(self.of.shard.read(look).await?.unwrap_or_default())

@@ -134,6 +134,7 @@ impl FailureRow {
         FailedDelivery { blame, counted, pauses }
     }
 
+    /// Adds a failure to the row. Returns whether it is the one that lets the binding pause.
     fn note(&mut self, place: Place, generation: Generation, counted: bool) -> bool {
         self.failures += 1;
         let failed =

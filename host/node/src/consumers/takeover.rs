@@ -31,6 +31,7 @@ impl Consumers {
         }
     }
 
+    /// The same of some, so that the shard's thread has others to serve between. Returns how many.
     async fn take_some_over(&self, of: Vec<(String, BTreeSet<ResourceName>)>, counted: bool) -> Result<usize, NotDone> {
         let clock = self.clock.clone();
         let now = clock.now();

@@ -29,6 +29,7 @@ impl NamespaceLocks {
         if alone { KeepsOut::All(lock.write_owned().await) } else { KeepsOut::WhoIsAlone(lock.read_owned().await) }
     }
 
+    /// The lock of a namespace: there is one as long as somebody has it or waits for it.
     fn lock(&self, namespace: &str) -> Arc<RwLock<()>> {
         let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lock) = locks.get(namespace).and_then(Weak::upgrade) {

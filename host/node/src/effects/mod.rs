@@ -134,6 +134,7 @@ pub(crate) fn grows_the_log(staged: &Staged) -> bool {
     !staged.writes.is_empty() || !staged.drafts.is_empty()
 }
 
+/// A write as its record has it.
 fn key_write(write: StateWrite) -> KeyWrite {
     let expires = match write.expires {
         StateExpiry::Never => KeyExpiry::Never,
