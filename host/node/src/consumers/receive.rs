@@ -184,11 +184,12 @@ impl Consumer {
             () = self.goes_on.notified() => return Ok(true),
             turn = self.probing.lock() => turn,
         };
+        // Listens first, and looks then: what goes on in between is not missed until the next probe.
+        let goes_on = self.goes_on.notified();
         if !self.row().is_paused() {
             return Ok(true);
         }
         let wait = self.probe_at().saturating_duration_since(Instant::now());
-        let goes_on = self.goes_on.notified();
         tokio::select! {
             () = goes_on => return Ok(true),
             rests = self.rests(wait) => if !rests { return Ok(false) },
