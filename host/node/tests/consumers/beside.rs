@@ -4,12 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use vouch_broker::record::{Frame, Record};
 use vouch_broker::{NewMessage, ResourceName, TagFilter};
+use vouch_commitlog::{LogFolder, LogPosition};
 use vouch_node::{Declaration, Node, ReceiveRequest, SessionRole};
 
 use crate::common::checking::order_service;
 use crate::common::{message, receive, receive_now, send, start, topic};
-use crate::{Handed, all_is_done, bind, counts, dead_letters, push, push_to, wait_until, waiting};
+use crate::{Handed, all_is_done, bind, counts, dead_letters, group, push, push_to, wait_until, waiting};
 
 fn tagged(id: &str, tag: &str) -> NewMessage {
     NewMessage { tag: Some(tag.to_owned()), ..message(id, "x") }
@@ -290,4 +292,37 @@ async fn a_subscription_that_is_taken_out_and_put_back_goes_on_where_it_was() {
     all_is_done(&node, "shipping").await;
     assert_eq!((handed.times("key-returns-2"), handed.total()), (1, 4), "nothing twice");
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_while_a_binding_pauses_counts_nothing_even_if_the_pause_never_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    topic(&node, "orders", "{}").await;
+    group(&node, r#"{"max_attempts":20,"backoff":["60s"]}"#).await;
+    let (address, _) = order_service(|_| (503, String::new()));
+    push_to(&node, address).await;
+    for n in 0..20 {
+        send(&node, "orders", message(&n.to_string(), "x")).await;
+    }
+    // Ten that fail, those beside the tenth, and a probe a second later: all before that is in the log.
+    wait_until("it fails, pauses and is probed", || async { counts(&node, "shipping").retry >= 13 }).await;
+    node.stop().await;
+    // Whoever leads next finds the attempts that are in the log.
+    let log = LogFolder::open(&folder.path().join("shards/0/log")).unwrap();
+    let (mut counted, mut given_back) = (0, 0);
+    for entry in log.entries(LogPosition(0), LogPosition::BEYOND).unwrap() {
+        let entry = entry.unwrap();
+        let mut rest = &entry.payload[..];
+        while !rest.is_empty() {
+            let (frame, behind) = Frame::split(rest).unwrap();
+            match Record::decode(&frame).unwrap() {
+                Record::ChangeInvisible(change) => counted += u32::from(!change.uncounted),
+                Record::GiveBack(back) => given_back += back.attempts,
+                _ => {}
+            }
+            rest = behind;
+        }
+    }
+    assert_eq!((counted, given_back), (9, 9), "nine came before the pause, and are given back");
 }
