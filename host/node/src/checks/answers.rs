@@ -2,18 +2,17 @@
 
 use std::ops::RangeInclusive;
 
-use vouch_broker::record::{CheckAnswered, End, EndedBy, Settled, SettledHead};
+use vouch_broker::record::{CheckAnswered, End, EndedBy, SettledHead};
 use vouch_broker::state::Applied;
 use vouch_broker::{Millis, NotDone, Refusal, State, TransactionOutcome};
-use vouch_plugin::Verdict;
+use vouch_plugin::{Staged, Verdict};
 
 use vouch_leader::Leader;
 use vouch_leader::checks::Due;
 
 use super::Asker;
 use super::binding::Bound;
-use crate::components::StagedByCheck;
-use crate::effects::{KeepsOut, Settler};
+use crate::effects::{CallRuns, Settler};
 use crate::metrics::CheckOutcome;
 use crate::served_shard::transaction_id;
 
@@ -38,7 +37,7 @@ pub(super) enum CheckRecorded {
     Taken,
     /// Nothing came of it: its binding is another one by now, or nobody waits for it.
     Dropped,
-    /// What the component had read is another by now.
+    /// What the component had read is another by now, or will be.
     Stale,
 }
 
@@ -55,7 +54,7 @@ pub(super) async fn record(
     verdict: Verdict,
     by: EndedBy,
     bound: &Bound,
-    staged: Option<(Settler, StagedByCheck)>,
+    (staged, runs): (Option<(Settler, Staged)>, &mut CallRuns),
 ) -> Result<CheckRecorded, NotDone> {
     let (outcome, reason) = match verdict {
         Verdict::Commit => (TransactionOutcome::Committed, String::new()),
@@ -65,11 +64,10 @@ pub(super) async fn record(
             let retry_after_ms = retry_after.map(|after| clamp(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)));
             let answer = check_answered(due, retry_after_ms, by, reason);
             return match staged {
-                Some(staged) => {
-                    let bound = bound.clone();
-                    let (settled, _keeps_out) = settled(asker, SettledHead::CheckAnswered(answer), staged).await?;
-                    let is_awaited = is_awaited(due, Some(bound));
-                    taken(asker.effects.propose_if(is_awaited, &settled).await?)
+                Some((settler, staged)) => {
+                    let settled = asker.effects.settled(&settler, SettledHead::CheckAnswered(answer), staged).await?;
+                    let is_awaited = is_awaited(due, Some(bound.clone()));
+                    taken(asker.effects.propose_if(is_awaited, &settled, runs).await?)
                 }
                 None => count(asker, due, answer, Some(bound.clone())).await.map(CheckRecorded::of),
             };
@@ -79,27 +77,17 @@ pub(super) async fn record(
     let end = End { transaction: due.transaction, outcome, queue, by, reason };
     let bound = bound.clone();
     match staged {
-        Some(staged) => {
-            let (settled, _keeps_out) = settled(asker, SettledHead::End(end.clone()), staged).await?;
+        Some((settler, staged)) => {
+            let settled = asker.effects.settled(&settler, SettledHead::End(end.clone()), staged).await?;
             // Of an ask that is over, since another leader made it anew, nothing is to happen twice.
             let is_awaited = is_awaited(due, Some(bound));
-            taken(asker.ends.settled(&end, asker.effects.propose_if(is_awaited, &settled).await)?)
+            taken(asker.ends.settled(&end, asker.effects.propose_if(is_awaited, &settled, runs).await)?)
         }
         None => {
             let stays = move |state: &State, leader: &Leader| bound.stays(state, leader);
             Ok(CheckRecorded::of(asker.ends.end_if(stays, &end).await?.is_some()))
         }
     }
-}
-
-/// The record of an answer with what was staged. Until what comes beside it is dropped nobody who runs alone changes what was
-/// read.
-async fn settled(
-    asker: &Asker,
-    head: SettledHead,
-    (settler, StagedByCheck { staged, keeps_out }): (Settler, StagedByCheck),
-) -> Result<(Settled, KeepsOut), NotDone> {
-    Ok((asker.effects.settled(&settler, head, staged).await?, keeps_out))
 }
 
 /// What became of an answer with what was staged.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use vouch_broker::record::EndedBy;
 use vouch_broker::state::BindingEntry;
 use vouch_broker::{NotDone, Refusal, State};
-use vouch_plugin::{Admission, Checked, NoAnswer, Verdict};
+use vouch_plugin::{Admission, Checked, NoAnswer, Staged, Verdict};
 
 use super::answers::{CheckRecorded, ask_again, finish, outcome_of, record};
 use super::batches;
@@ -18,12 +18,9 @@ use super::unanswered::{Unanswered, no_answer, say_answered, tell_unanswered};
 use vouch_leader::checks::{Checker, Due};
 
 use super::{Asker, ended};
-use crate::components::{Answerer, BatchAnswer, CheckQuestion, JoinedAsk, StagedByCheck};
-use crate::effects::{KeepsOut, Settler, is_nothing};
+use crate::components::{Answerer, BatchAnswer, CheckQuestion, JoinedAsk};
+use crate::effects::{CallRuns, Settler, is_nothing};
 use vouch_leader::Leader;
-
-/// What was read is another by then so often, side by side with others, before a call runs alone.
-const SIDE_BY_SIDE: u32 = 3;
 
 /// Asks once and records what comes of it. Whatever that is, the runner looks again after it.
 pub(super) async fn ask(asker: Arc<Asker>, due: Due) {
@@ -45,19 +42,22 @@ enum Then {
 
 /// Asks a bound component: beside others that read the same, and alone where that went wrong too often.
 async fn ask_component(asker: &Arc<Asker>, due: &Due, name: &str, entry: &BindingEntry) {
-    for run in 0.. {
-        if ask_component_once(asker, due, (name, entry), run >= SIDE_BY_SIDE).await == Then::Done {
-            return;
-        }
-        tracing::debug!(binding = name, run, "what the component had read is another by now; it is asked once more");
+    let mut runs = CallRuns::default();
+    while ask_component_once(asker, due, (name, entry), &mut runs).await == Then::AskOnceMore {
+        tracing::debug!(binding = name, "what the component had read is another by now; it is asked once more");
     }
 }
 
 /// What it says is recorded; where it says nothing, a live producer is asked if the binding
 /// wants that, and else it is asked again later.
-async fn ask_component_once(asker: &Arc<Asker>, due: &Due, (name, entry): (&str, &BindingEntry), alone: bool) -> Then {
+async fn ask_component_once(
+    asker: &Arc<Asker>,
+    due: &Due,
+    (name, entry): (&str, &BindingEntry),
+    runs: &mut CallRuns,
+) -> Then {
     let settler = Settler::of(name, entry);
-    let Some((answerer, answer)) = checked(asker, due, (name, entry), (&settler, alone)).await else {
+    let Some((answerer, answer)) = checked(asker, due, (name, entry), (&settler, runs)).await else {
         return Then::Done;
     };
     let (checked, origin, staged) = match answer {
@@ -73,7 +73,8 @@ async fn ask_component_once(asker: &Arc<Asker>, due: &Due, (name, entry): (&str,
     let reason = match checked {
         Checked::Answer(verdict) => {
             answerer.answered(asker.clock.now());
-            return answered(asker, due, verdict, by, &bound, staged.map(|staged| (settler, *staged))).await;
+            let staged = staged.map(|staged| (settler, *staged));
+            return answered(asker, due, verdict, by, &bound, (staged, runs)).await;
         }
         Checked::NoAnswer(NoAnswer::NoCapacity { .. }) => {
             finish(asker, due, Err(NotDone::internal("no place was free".to_owned()))).await;
@@ -81,6 +82,7 @@ async fn ask_component_once(asker: &Arc<Asker>, due: &Due, (name, entry): (&str,
         }
         Checked::NoAnswer(reason) => reason,
     };
+    runs.leave();
     if bound.is_superseded(asker, due, "no answer").await {
         return Then::Done;
     }
@@ -110,7 +112,7 @@ async fn checked(
     asker: &Arc<Asker>,
     due: &Due,
     (name, entry): (&str, &BindingEntry),
-    (settler, alone): (&Settler, bool),
+    (settler, runs): (&Settler, &mut CallRuns),
 ) -> Option<(Answerer, BatchAnswer)> {
     // Where asks go together: where this one waits.
     let mut joined: Option<JoinedAsk> = None;
@@ -125,7 +127,7 @@ async fn checked(
             }
         };
         // One that has to run alone goes with nobody.
-        if answerer.binding.takes_batches() && !alone {
+        if answerer.binding.takes_batches() && !runs.is_alone() {
             joined.get_or_insert_with(|| answerer.batches.join(due.clone()));
         }
         // Many asks wait here for few places. They hold no message: that is read, and decompressed, in a place.
@@ -148,14 +150,14 @@ async fn checked(
             continue;
         }
         if joined.is_none() {
-            // First the place, then its part of what the binding keeps: whoever has a part has a place, and lets go of it soon.
-            let keeps_out = tokio::select! {
+            // First the place, then its keys: whoever has some has a place, and lets go of them soon.
+            tokio::select! {
                 biased;
                 () = ended(&due.ask) => return None,
                 () = asker.stopping.cancelled() => return None,
-                keeps_out = asker.effects.enter(settler, alone) => keeps_out,
-            };
-            let answer = ask_alone(asker, due, (&answerer, settler), (admission, keeps_out)).await;
+                () = asker.effects.enter(settler, runs) => {}
+            }
+            let answer = ask_alone(asker, due, (&answerer, settler), admission).await;
             return answer.map(|answer| (answerer, answer));
         }
         // On its own, so that each is told as soon as there is something to tell. This one is among them, or waits for another place.
@@ -191,7 +193,7 @@ async fn ask_alone(
     asker: &Asker,
     due: &Due,
     (answerer, settler): (&Answerer, &Settler),
-    (admission, keeps_out): (Admission, KeepsOut),
+    admission: Admission,
 ) -> Option<BatchAnswer> {
     let half = match asker.halves.get(due.transaction).await {
         Ok(half) => half,
@@ -206,7 +208,7 @@ async fn ask_alone(
     let reach = asker.effects.reach(settler, &call_name(due));
     let (checked, staged) = admission.check_prepared(move || asking.pending(&about, half), Some(reach)).await;
     asker.metrics.check_calls.observe(began.elapsed());
-    let staged = (!is_nothing(&staged)).then(|| Box::new(StagedByCheck { staged, keeps_out }));
+    let staged = (!is_nothing(&staged)).then(|| Box::new(staged));
     Some(BatchAnswer::Checked { checked, producer, staged })
 }
 
@@ -217,12 +219,12 @@ async fn answered(
     verdict: Verdict,
     by: EndedBy,
     bound: &Bound,
-    staged: Option<(Settler, StagedByCheck)>,
+    (staged, runs): (Option<(Settler, Staged)>, &mut CallRuns),
 ) -> Then {
     let outcome = outcome_of(&verdict);
     tracing::debug!(verdict = outcome.as_str(), "a component answered");
     let stages = staged.is_some();
-    let recorded = record(asker, due, verdict, by, bound, staged).await;
+    let recorded = record(asker, due, verdict, by, bound, (staged, runs)).await;
     match &recorded {
         Ok(CheckRecorded::Stale) => return Then::AskOnceMore,
         Ok(CheckRecorded::Dropped) => {

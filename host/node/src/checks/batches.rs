@@ -14,8 +14,8 @@ use vouch_plugin::{Admission, Checked, NoAnswer, Pending, Staged};
 
 use super::Asker;
 use super::call_name::call_name;
-use crate::components::{Answerer, BatchAnswer, CheckQuestion, StagedByCheck, WaitingAsk};
-use crate::effects::{KeepsOut, is_nothing};
+use crate::components::{Answerer, BatchAnswer, CheckQuestion, WaitingAsk};
+use crate::effects::is_nothing;
 
 /// Most bytes of transactions that a component is asked about at once; a larger one comes alone.
 const BATCH_BYTES: usize = 1 << 20;
@@ -189,7 +189,7 @@ impl Asked {
 
     fn tell(self, checked: Checked, staged: Staged) {
         let Self { waiting, half } = self;
-        let staged = (!is_nothing(&staged)).then(|| Box::new(StagedByCheck { staged, keeps_out: KeepsOut::default() }));
+        let staged = (!is_nothing(&staged)).then(|| Box::new(staged));
         waiting.tell(BatchAnswer::Checked { checked, producer: half.producer, staged });
     }
 }

@@ -9,23 +9,13 @@ use vouch_broker::NotDone;
 use vouch_leader::checks::Due;
 use vouch_plugin::{Checked, Staged};
 
-use crate::effects::KeepsOut;
-
 /// Most transactions that a component is asked about at once.
 const BATCH_ITEMS: usize = 128;
-
-/// What a component staged with an answer about one transaction, and its part of what its binding keeps.
-pub(crate) struct StagedByCheck {
-    /// What it staged.
-    pub(crate) staged: Staged,
-    /// Until its record is proposed.
-    pub(crate) keeps_out: KeepsOut,
-}
 
 /// What came of one ask of a batch.
 pub(crate) enum BatchAnswer {
     /// The component was asked.
-    Checked { checked: Checked, producer: String, staged: Option<Box<StagedByCheck>> },
+    Checked { checked: Checked, producer: String, staged: Option<Box<Staged>> },
     /// Its half message cannot be read.
     NotRead(NotDone),
 }

@@ -34,7 +34,7 @@ use crate::effects::Effects;
 use crate::shortages::Shortages;
 use crate::transactions::{EndSample, Halves};
 use crate::writable::Writable;
-pub(crate) use batches::{BatchAnswer, JoinedAsk, StagedByCheck, WaitingAsk};
+pub(crate) use batches::{BatchAnswer, JoinedAsk, WaitingAsk};
 pub use bindings::PutBinding;
 pub(crate) use bound::BoundComponents;
 pub use cleaning::{CleanedFence, FenceCleaning};

@@ -10,7 +10,7 @@ use vouch_plugin::Staged;
 use super::consumer::Consumer;
 use super::leased::Leased;
 use super::row::Place;
-use crate::effects::{grows_the_log, is_nothing};
+use crate::effects::{CallRuns, is_nothing};
 use crate::metrics::DeliveryOutcome;
 
 /// After an answer that found no room in the log.
@@ -21,22 +21,28 @@ const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 pub(super) enum DeliveryRecorded {
     /// There is nothing more to do.
     Done,
-    /// What the component had read is another by now: it is to be asked again.
+    /// What the component had read is another by now, or will be: it is to be asked again.
     Stale,
 }
 
 impl Consumer {
     /// The message is done, and what was staged happens.
-    pub(super) async fn acknowledge(&self, leased: &Leased, staged: Staged) -> DeliveryRecorded {
+    pub(super) async fn acknowledge(&self, leased: &Leased, staged: Staged, runs: &mut CallRuns) -> DeliveryRecorded {
         let Place { group, topic, queue, offset } = leased.place;
         let head = SettledHead::Ack(Ack { group, topic, queue, offset, generation: leased.generation });
-        self.record(leased, head, staged, DeliveryOutcome::Ack).await
+        self.record(leased, (head, DeliveryOutcome::Ack), staged, runs).await
     }
 
     /// The message is a dead letter, and what was staged happens.
-    pub(super) async fn reject(&self, leased: &Leased, reason: String, staged: Staged) -> DeliveryRecorded {
+    pub(super) async fn reject(
+        &self,
+        leased: &Leased,
+        reason: String,
+        staged: Staged,
+        runs: &mut CallRuns,
+    ) -> DeliveryRecorded {
         let head = SettledHead::DeadLetter(self.dead_letter(leased, reason));
-        self.record(leased, head, staged, DeliveryOutcome::Reject).await
+        self.record(leased, (head, DeliveryOutcome::Reject), staged, runs).await
     }
 
     /// The record that makes a dead letter of a message. One that cannot be read counts as nothing for its topic.
@@ -52,24 +58,15 @@ impl Consumer {
     async fn record(
         &self,
         leased: &Leased,
-        head: SettledHead,
+        (head, outcome): (SettledHead, DeliveryOutcome),
         staged: Staged,
-        outcome: DeliveryOutcome,
+        runs: &mut CallRuns,
     ) -> DeliveryRecorded {
         let proposed = if is_nothing(&staged) {
             self.propose_alone(&head).await
         } else {
-            let grows = grows_the_log(&staged);
             match self.of.effects.settled(&self.settler, head, staged).await {
-                Ok(settled) => {
-                    let mut records = Vec::new();
-                    settled.encode(&mut records);
-                    let shard = &self.of.shard;
-                    // Unlike what only acknowledges, this can wait where there is no room.
-                    let proposed =
-                        if grows { shard.propose_if_room(records).await } else { shard.propose(records).await };
-                    proposed.and_then(first)
-                }
+                Ok(settled) => self.of.effects.propose(&settled, runs).await,
                 Err(why) => Err(why),
             }
         };
@@ -143,10 +140,4 @@ impl Consumer {
             tracing::debug!(binding = self.name, %why, "a lease was not changed; it runs out");
         }
     }
-}
-
-/// The only outcome of a proposal with one record.
-fn first(outcomes: Vec<vouch_broker::state::Outcome>) -> Result<Applied, NotDone> {
-    let first = outcomes.into_iter().next();
-    Ok(first.ok_or_else(|| NotDone::Unknown("a proposal without records".to_owned()))??)
 }

@@ -10,11 +10,10 @@ use super::answer::DeliveryRecorded;
 use super::consumer::Consumer;
 use super::leased::{LEASE_BEYOND_DEADLINE, Leased};
 use crate::components::Answerer;
+use crate::effects::CallRuns;
 use crate::metrics::DeliveryOutcome;
 use crate::{delivery_key, stored};
 
-/// What was read is another by then so often, side by side with others, before the call runs alone.
-const SIDE_BY_SIDE: u32 = 3;
 /// A call begins only while its lease lasts so much longer than its deadline: what it answers is still to be recorded.
 const TO_RECORD: Duration = Duration::from_secs(5);
 
@@ -54,18 +53,18 @@ impl Consumer {
             Ok(read) => read,
             Err(why) => return self.failed(leased, why.to_string(), None).await,
         };
-        for run in 0.. {
+        let mut runs = CallRuns::default();
+        loop {
             let Ok(answerer) = self.of.bound.answerer(&self.name, &self.entry).await else {
                 return self.give_back(leased, Duration::from_secs(1)).await;
             };
-            let Some((admission, keeps_out)) = self.admitted(&answerer, leased, run >= SIDE_BY_SIDE).await else {
+            let Some(admission) = self.admitted(&answerer, leased, &mut runs).await else {
                 // The host did not run it, in time for its lease: nothing speaks against the message.
                 self.of.metrics.deliveries.count(&self.name, DeliveryOutcome::NotRun);
                 return self.give_back(leased, Duration::ZERO).await;
             };
             let answer = self.consume(&answerer, admission, leased, read.clone()).await;
-            let recorded = self.answered(leased, answer, answerer.binding.limits().deadline).await;
-            drop(keeps_out);
+            let recorded = self.answered(leased, answer, answerer.binding.limits().deadline, &mut runs).await;
             if recorded == DeliveryRecorded::Done {
                 return;
             }
@@ -83,19 +82,15 @@ impl Consumer {
         Ok(Read { message, key })
     }
 
-    /// A place to run, and its part of what the binding keeps; `None` if there was none in time for this lease.
-    async fn admitted(
-        &self,
-        answerer: &Answerer,
-        leased: &Leased,
-        alone: bool,
-    ) -> Option<(Admission, crate::effects::KeepsOut)> {
+    /// A place to run, and the turn of this run; `None` if they did not come in time for this lease.
+    async fn admitted(&self, answerer: &Answerer, leased: &Leased, runs: &mut CallRuns) -> Option<Admission> {
         let left = Duration::from_millis(leased.deadline.ms_since(self.of.clock.now()));
         let wait = left.checked_sub(answerer.binding.limits().deadline + TO_RECORD)?.min(LEASE_BEYOND_DEADLINE);
         let admitted = async {
-            // First the place, then its part of what the binding keeps: whoever has a part has a place, and lets go of it soon.
+            // First the place, then its keys: whoever has some has a place, and lets go of them soon.
             let admission = answerer.binding.admit().await;
-            (admission, self.of.effects.enter(&self.settler, alone).await)
+            self.of.effects.enter(&self.settler, runs).await;
+            admission
         };
         tokio::time::timeout(wait, admitted).await.ok()
     }
@@ -132,10 +127,11 @@ impl Consumer {
         leased: &Leased,
         (consumed, staged): (Consumed, Staged),
         deadline: Duration,
+        runs: &mut CallRuns,
     ) -> DeliveryRecorded {
         match consumed {
-            Consumed::Answer(ConsumerVerdict::Ack) => self.acknowledge(leased, staged).await,
-            Consumed::Answer(ConsumerVerdict::Reject(reason)) => self.reject(leased, reason, staged).await,
+            Consumed::Answer(ConsumerVerdict::Ack) => self.acknowledge(leased, staged, runs).await,
+            Consumed::Answer(ConsumerVerdict::Reject(reason)) => self.reject(leased, reason, staged, runs).await,
             Consumed::Answer(ConsumerVerdict::Retry { reason, retry_after }) => {
                 self.of.metrics.deliveries.count(&self.name, DeliveryOutcome::Retry);
                 self.failed(leased, reason, Some(retry_after)).await;

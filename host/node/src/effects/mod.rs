@@ -4,6 +4,7 @@
 mod draft;
 mod locks;
 mod reach;
+mod runs;
 
 use std::sync::Arc;
 
@@ -20,9 +21,9 @@ use vouch_shard::clock::Clock;
 
 use crate::routes::Routes;
 use draft::message;
-pub(crate) use locks::KeepsOut;
-use locks::NamespaceLocks;
+use locks::{HeldKeys, KeyLocks};
 use reach::{BoundReach, MessageIds};
+pub(crate) use runs::CallRuns;
 
 /// The client id of a binding: of the leases that it has, and of what it publishes.
 pub(crate) fn client_id_of(binding: &str) -> String {
@@ -58,14 +59,14 @@ pub(crate) struct Effects {
     pub(crate) routes: Arc<Routes>,
     /// Part of every message id, so that no other cluster makes the same one.
     pub(crate) cluster_id: [u8; 16],
-    /// Who reads what is kept, side by side or alone.
-    pub(crate) locks: NamespaceLocks,
+    /// Which keys of what is kept somebody has for himself.
+    locks: Arc<KeyLocks>,
 }
 
 impl Effects {
     /// None is staged yet.
     pub(crate) fn new(shard: Arc<Shard>, clock: Arc<Clock>, routes: Arc<Routes>, cluster_id: [u8; 16]) -> Self {
-        Self { shard, clock, routes, cluster_id, locks: NamespaceLocks::default() }
+        Self { shard, clock, routes, cluster_id, locks: Arc::default() }
     }
 
     /// What one call of a binding may read, and what its messages are called. `call` names it: the same whenever it is run again.
@@ -74,28 +75,68 @@ impl Effects {
         Arc::new(BoundReach { effects: self.clone(), namespace: of.namespace.clone(), ids })
     }
 
-    /// Lets a call of this binding read what it keeps, side by side with others or alone: until what comes back is dropped
-    /// nobody else changes what it read, if it is alone.
-    pub(crate) async fn enter(&self, of: &Settler, alone: bool) -> KeepsOut {
-        match &of.namespace {
-            Some(namespace) => self.locks.enter(namespace, alone).await,
-            None => KeepsOut::default(),
+    /// Waits for the turn of a call's next run. One that runs alone has its keys until it leaves, or waits for the next turn: nobody
+    /// else's record writes them, so it is not stale, unless it touches others than before.
+    pub(crate) async fn enter(&self, of: &Settler, runs: &mut CallRuns) {
+        runs.leave();
+        let Some(namespace) = &of.namespace else { return };
+        let turn = self.locks.take(namespace, runs.claim()).await;
+        if runs.is_alone() {
+            runs.held = turn;
         }
     }
 
-    /// Proposes the record of an answer to a check, if this holds when it is its turn. One that grows the log can wait where there
-    /// is no room; the others find some.
+    /// Proposes the record of an answer to a delivery. It is stale, too, and nothing is proposed, where somebody who runs alone has a
+    /// key that it writes; `runs` are those of the call, and note it.
+    pub(crate) async fn propose(&self, settled: &Settled, runs: &mut CallRuns) -> Result<Applied, NotDone> {
+        let Some(_may_change) = self.may_change(settled, runs) else { return Ok(Applied::Stale) };
+        let mut records = Vec::new();
+        settled.encode(&mut records);
+        // What only acknowledges finds the room that is kept for that; all else can wait where there is none.
+        let proposed = if grows_the_log(settled) {
+            self.shard.propose_if_room(records).await?
+        } else {
+            self.shard.propose(records).await?
+        };
+        let first = proposed.into_iter().next();
+        let applied = first.ok_or_else(|| NotDone::Unknown("a proposal without records".to_owned()))??;
+        if applied == Applied::Stale {
+            runs.was_stale(settled.kept.as_ref());
+        }
+        Ok(applied)
+    }
+
+    /// The same of an answer to a check, if this holds when it is its turn; `None`: it did not.
     pub(crate) async fn propose_if(
         &self,
         condition: impl FnOnce(&State, &Leader) -> bool + Send + 'static,
         settled: &Settled,
+        runs: &mut CallRuns,
     ) -> Result<Option<Applied>, NotDone> {
-        let grows = !settled.outbox.is_empty() || settled.kept.as_ref().is_some_and(|kept| !kept.writes.is_empty());
-        if grows {
-            self.shard.propose_one_if_room(condition, |out| settled.encode(out)).await
+        let Some(_may_change) = self.may_change(settled, runs) else { return Ok(Some(Applied::Stale)) };
+        let applied = if grows_the_log(settled) {
+            self.shard.propose_one_if_room(condition, |out| settled.encode(out)).await?
         } else {
-            self.shard.propose_one_if(condition, |out| settled.encode(out)).await
+            self.shard.propose_one_if(condition, |out| settled.encode(out)).await?
+        };
+        if applied == Some(Applied::Stale) {
+            runs.was_stale(settled.kept.as_ref());
         }
+        Ok(applied)
+    }
+
+    /// What a record needs of the keys that it writes, until it is applied; `None` where somebody else stands against it, which is noted.
+    fn may_change(&self, settled: &Settled, runs: &mut CallRuns) -> Option<HeldKeys> {
+        let Some(kept) = &settled.kept else { return Some(HeldKeys::default()) };
+        let mut others = kept.writes.keys().filter(|key| !runs.held.owns(key)).cloned().peekable();
+        if others.peek().is_none() {
+            return Some(HeldKeys::default());
+        }
+        let may_change = self.locks.try_to_change(&kept.namespace, others, &runs.held);
+        if may_change.is_none() {
+            runs.was_kept_out(settled.kept.as_ref());
+        }
+        may_change
     }
 
     /// The record of an answer with what was staged.
@@ -129,9 +170,9 @@ pub(crate) fn is_nothing(staged: &Staged) -> bool {
     staged.reads.is_empty() && staged.writes.is_empty() && staged.drafts.is_empty()
 }
 
-/// Whether its record is larger than an answer alone by more than what was read.
-pub(crate) fn grows_the_log(staged: &Staged) -> bool {
-    !staged.writes.is_empty() || !staged.drafts.is_empty()
+/// Whether a record is larger than an answer alone by more than what was read.
+fn grows_the_log(settled: &Settled) -> bool {
+    !settled.outbox.is_empty() || settled.kept.as_ref().is_some_and(|kept| !kept.writes.is_empty())
 }
 
 /// A write as its record has it.
