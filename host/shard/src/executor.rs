@@ -134,7 +134,12 @@ impl Executor {
     fn tell_log(&mut self, durable: Option<LogPosition>, poisoned: Option<String>) {
         if let Some(to) = durable {
             // A report of before a cut speaks of bytes that are gone; the log itself knows.
-            self.tell(Event::Durable(to.min(self.log.standing().durable)));
+            let to = to.min(self.log.standing().durable);
+            #[cfg(any(test, feature = "testing"))]
+            crate::faults::is_durable(to);
+            self.tell(Event::Durable(to));
+            #[cfg(any(test, feature = "testing"))]
+            crate::faults::is_applied(to);
         }
         if let Some(reason) = poisoned {
             self.tell(Event::Failed(reason));

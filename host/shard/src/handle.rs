@@ -106,6 +106,8 @@ impl Shard {
         claim: Claim,
         request: impl FnOnce(Proposal) -> Request,
     ) -> Result<Vec<Outcome>, NotDone> {
+        #[cfg(any(test, feature = "testing"))]
+        crate::faults::proposes(&records);
         let cost = self.inbox.reserve(records.len())?;
         let (reply, answer) = Reply::new();
         self.inbox.push(request(Proposal { records, told: Hearer::Caller(reply), cost, claim }));

@@ -9,6 +9,8 @@ pub mod bugs;
 pub mod clock;
 pub mod core;
 mod executor;
+#[cfg(any(test, feature = "testing"))]
+pub mod faults;
 mod group;
 mod handle;
 mod inbox;

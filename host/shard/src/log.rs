@@ -138,7 +138,12 @@ impl Log {
     pub(crate) fn append(&mut self, entry: &EntryToAppend) -> Result<Appended, AppendError> {
         let parts: Vec<&[u8]> = entry.proposals.iter().map(|proposal| proposal.records.as_slice()).collect();
         let appender = self.appender.as_mut().expect("a core writes nothing to a log that is closed");
-        appender.append(entry.header, &parts)
+        #[cfg(any(test, feature = "testing"))]
+        crate::faults::appends(&parts, appender.durable());
+        let appended = appender.append(entry.header, &parts);
+        #[cfg(any(test, feature = "testing"))]
+        crate::faults::appended(appender.appended());
+        appended
     }
 
     /// Makes a vote durable.

@@ -17,7 +17,7 @@ pub struct DeliveryCounts {
     pub failed: u64,
     /// The last one failed, and the message became a dead letter.
     pub dead_letter: u64,
-    /// Run again, since what it had read was another by then.
+    /// Run again, since what it had read was another by then, or somebody who runs alone had a key that it writes.
     pub stale: u64,
     /// Answered when the message was in other hands, or done: nothing came of it.
     pub late: u64,

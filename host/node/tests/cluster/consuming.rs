@@ -23,7 +23,7 @@ async fn push(node: &Node, name: &str) {
     node.components.upload(upload).await.unwrap();
 }
 
-async fn bind(node: &Node, name: &str, spec: serde_json::Value) {
+pub(crate) async fn bind(node: &Node, name: &str, spec: serde_json::Value) {
     node.components.put_binding(name, &spec.to_string(), Expect::Anything).await.unwrap();
 }
 
@@ -64,7 +64,7 @@ async fn pushing_of_three(address: SocketAddr) -> Nodes {
 }
 
 /// Sends one through this node until it is stored; sent again it is the same message.
-async fn must_send(node: &Node, to: &str, message: NewMessage) {
+pub(crate) async fn must_send(node: &Node, to: &str, message: NewMessage) {
     until("it is stored", async || {
         let (topic, producer) = (ResourceName::plain(to), "producer-1".to_owned());
         match node.messages.send(SendRequest { topic, producer, messages: vec![message.clone()] }).await {
@@ -95,7 +95,7 @@ async fn all_is_done(nodes: &Nodes, binding: &str) {
     .await;
 }
 
-async fn kept(node: &Node) -> BTreeMap<String, String> {
+pub(crate) async fn kept(node: &Node) -> BTreeMap<String, String> {
     let page = node.components.kept("stock", (String::new(), None), 1000).await.unwrap();
     page.keys.into_iter().map(|kept| (kept.key, String::from_utf8(kept.value).unwrap())).collect()
 }
@@ -132,7 +132,7 @@ async fn put_pots(node: &Node, pots: usize) {
     until("they are there", async || kept(node).await.contains_key("stock:pot")).await;
 }
 
-fn counts(node: &Node, binding: &str) -> DeliveryCounts {
+pub(crate) fn counts(node: &Node, binding: &str) -> DeliveryCounts {
     *node.metrics.deliveries.counts().of(binding.to_owned())
 }
 

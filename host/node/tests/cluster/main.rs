@@ -6,11 +6,22 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod consuming;
+mod cut_off;
 mod forwarded;
+#[path = "../../../plugin/tests/suite/guests.rs"]
+#[allow(dead_code, reason = "each suite uses a part of it")]
+mod guests;
 mod nodes;
 mod room;
+#[path = "../../../plugin/tests/suite/scripts.rs"]
+#[allow(dead_code, reason = "each suite uses a part of it")]
+mod scripts;
 mod secrets;
 mod shared;
+#[path = "../../../plugin/tests/suite/support.rs"]
+#[allow(dead_code, reason = "each suite uses a part of it")]
+mod support;
+mod wires;
 
 use std::path::Path;
 

@@ -12,6 +12,7 @@ use vouch_node::{ClusterToken, JoinSettings, Node, NodeConfig, PeerSettings, Rec
 use vouch_transport::{CertificateAuthority, PeerSecurity};
 
 use crate::common::{config, message, receive_now, topic};
+use crate::wires::Wires;
 
 /// Longer than anything here takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
@@ -68,6 +69,8 @@ pub(crate) struct Nodes {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) running: Vec<Node>,
     pub(crate) security: fn(&Path, u64, [u8; 16]) -> PeerSecurity,
+    /// What lies between them, where that can be cut.
+    pub(crate) wires: Option<Wires>,
 }
 
 pub(crate) fn no_security(_: &Path, _: u64, _: [u8; 16]) -> PeerSecurity {
@@ -104,7 +107,7 @@ impl Nodes {
         for number in 0..20 {
             try_send(&first, &format!("m{number}")).await.unwrap();
         }
-        Self { folder, running: vec![first], security: no_security }
+        Self { folder, running: vec![first], security: no_security, wires: None }
     }
 
     /// Three voters.
@@ -146,7 +149,8 @@ impl Nodes {
         let folder = self.folder.path().join(id.to_string());
         let cluster_id = self.running[0].identity.cluster_id;
         let security = (self.security)(self.folder.path(), id, cluster_id);
-        NodeConfig { peers: Some(peers(security)), ..config(&folder) }
+        let peers = self.wires.as_ref().map_or_else(|| peers(security), |wires| wires.to(id));
+        NodeConfig { peers: Some(peers), ..config(&folder) }
     }
 
     pub(crate) async fn joining(&self, token: ClusterToken) -> NodeConfig {

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
 
+mod alone;
 mod beside;
 #[path = "../common/mod.rs"]
 mod common;
+mod dying;
 #[path = "../../../plugin/tests/suite/guests.rs"]
 #[allow(dead_code, reason = "each suite uses a part of it")]
 mod guests;

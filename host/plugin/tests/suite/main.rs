@@ -19,6 +19,7 @@ mod imports;
 mod limits;
 mod outages;
 mod outbox;
+#[allow(dead_code, reason = "suites of other crates use the rest")]
 mod scripts;
 mod sql_checkback;
 mod state;

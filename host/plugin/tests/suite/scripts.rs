@@ -36,6 +36,23 @@ const STATE_NAMES: u32 = 4096;
 const OUTBOX_NAMES: u32 = 4352;
 const NAME: u32 = 20;
 
+/// What a script needs to ask a service ([`Script::ask`]): functions, and the world that has them.
+const ASKS: (&str, &str) = (
+    r#"(import "wasi:http/types@0.2.12" "[constructor]fields" (func $fields (result i32)))
+       (import "wasi:http/types@0.2.12" "[constructor]outgoing-request" (func $request (param i32) (result i32)))
+       (import "wasi:http/types@0.2.12" "[method]outgoing-request.set-scheme"
+           (func $scheme (param i32 i32 i32 i32 i32) (result i32)))
+       (import "wasi:http/types@0.2.12" "[method]outgoing-request.set-authority"
+           (func $authority (param i32 i32 i32 i32) (result i32)))
+       (import "wasi:http/types@0.2.12" "[method]outgoing-request.set-path-with-query"
+           (func $path (param i32 i32 i32 i32) (result i32)))
+       (import "wasi:http/types@0.2.12" "[method]future-incoming-response.subscribe"
+           (func $subscribe (param i32) (result i32)))
+       (import "wasi:http/outgoing-handler@0.2.12" "handle" (func $handle (param i32 i32 i32 i32)))
+       (import "wasi:io/poll@0.2.12" "[method]pollable.block" (func $block (param i32)))"#,
+    "import wasi:http/types@0.2.12; import wasi:http/outgoing-handler@0.2.12; import wasi:io/poll@0.2.12;",
+);
+
 /// What a component does, step by step. What went wrong it says in its log as `case: text`.
 pub(crate) struct Script {
     texts: Vec<u8>,
@@ -173,6 +190,21 @@ impl Script {
         ))
     }
 
+    /// Asks the service at `host:port`, and waits until that answers, whatever it says; traps if the request is not let out. For
+    /// [`Self::asking`].
+    pub(crate) fn ask(mut self, authority: &str) -> Self {
+        let (authority, path) = (self.text(authority), self.text("/"));
+        self.step(&format!(
+            "(i32.store (i32.const 30016) (call $request (call $fields)))
+             (drop (call $scheme (i32.load (i32.const 30016)) (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 0)))
+             (drop (call $authority (i32.load (i32.const 30016)) (i32.const 1) {authority}))
+             (drop (call $path (i32.load (i32.const 30016)) (i32.const 1) {path}))
+             (call $handle (i32.load (i32.const 30016)) (i32.const 0) (i32.const 0) (i32.const {RETURNED}))
+             (if (i32.load8_u (i32.const {RETURNED})) (then unreachable))
+             (call $block (call $subscribe (i32.load offset=8 (i32.const {RETURNED}))))"
+        ))
+    }
+
     /// Any code.
     pub(crate) fn raw(self, code: &str) -> Self {
         self.step(code)
@@ -280,6 +312,11 @@ impl Script {
     /// The same with further imports, as the module and the world declare them.
     pub(crate) fn importing(self, imports: &str, world: &str) -> Bytes {
         self.build(Says::Done, false, (imports, world))
+    }
+
+    /// A component that may ask a service.
+    pub(crate) fn asking(self) -> Bytes {
+        self.build(Says::Done, false, ASKS)
     }
 
     /// A component that answers about many as well.
