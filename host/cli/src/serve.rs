@@ -10,6 +10,7 @@ mod settings;
 mod signals;
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use vouch_commitlog::Shortage;
 use vouch_gateway::{Connections, Gateway, Ports};
-use vouch_node::{Node, NodeConfig, NodeHealth, StartError, StartProgress};
+use vouch_node::{Lacking, Node, NodeConfig, NodeHealth, StartError, StartProgress};
 
 use crate::config::{Resolved, SettingArgs, unknown_variables};
 use crate::descriptors::{self, Descriptors};
@@ -124,10 +125,47 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     };
     let log = NodeLog::start(settings.log_format, std::mem::take(&mut settings.log_filter));
     tell_limits(&settings, descriptors);
-    let reloading = Reloading::new(SettingsOrigin { args, started, descriptors: limit }, log)?;
-    let ended = runtime.block_on(serve(settings, signals, reloading));
+    let mut reloading = Reloading::new(SettingsOrigin { args, started, descriptors: limit }, log)?;
+    let ended = runtime.block_on(async {
+        while let ServeEnd::Lacks(again) = serve(settings, &mut signals, &mut reloading).await? {
+            settings = again.settings(&reloading)?;
+        }
+        Ok(())
+    });
     runtime.shutdown_timeout(GIVEN_UP_WITHIN);
     ended
+}
+
+/// How serving ended.
+enum ServeEnd {
+    /// It was to.
+    Stopped,
+    /// The node is to take from others what it lacks, and to serve again.
+    Lacks(ServesAgain),
+}
+
+/// What a node begins again with, in the same process: as somebody would start it anew, on the ports that it had.
+struct ServesAgain {
+    lacking: Lacking,
+    grpc: SocketAddr,
+    http: SocketAddr,
+    peer: Option<SocketAddr>,
+}
+
+impl ServesAgain {
+    /// Reads the settings anew, as a reload does: a token that was exchanged stays exchanged.
+    ///
+    /// # Errors
+    /// What a start would refuse.
+    fn settings(self, reloading: &Reloading) -> anyhow::Result<ServeSettings> {
+        let mut settings = reloading.settings_anew()?;
+        (settings.gateway.grpc_addr, settings.gateway.http_addr) = (self.grpc, self.http);
+        if let (Some(peers), Some(peer)) = (&mut settings.node.peers, self.peer) {
+            peers.listen = peer.to_string();
+        }
+        settings.node.lacking = Some(self.lacking);
+        Ok(settings)
+    }
 }
 
 /// Reads everything that a start needs to know before it takes a port, and checks it. A pipe that nobody writes to, and a file
@@ -142,7 +180,11 @@ fn read(args: &SettingArgs, descriptors: u64) -> anyhow::Result<(Resolved, Serve
 
 /// Takes the ports and serves from the first moment on: probes and refusals while the log is recovered, everything
 /// afterwards. Returns when what was in flight is finished, or its time is over.
-async fn serve(settings: ServeSettings, mut signals: ProcessSignals, mut reloading: Reloading) -> anyhow::Result<()> {
+async fn serve(
+    settings: ServeSettings,
+    signals: &mut ProcessSignals,
+    reloading: &mut Reloading,
+) -> anyhow::Result<ServeEnd> {
     let data_dir = settings.node.data_dir.clone();
     remove_stale_endpoints(&data_dir)?;
     let ports = take_ports(&settings)?;
@@ -153,25 +195,27 @@ async fn serve(settings: ServeSettings, mut signals: ProcessSignals, mut reloadi
         ControlFlow::Break(why) => {
             tracing::info!(why, "stopping before the node serves: certificate and key are being read");
             tracing::info!("stopped");
-            return Ok(());
+            return Ok(ServeEnd::Stopped);
         }
     };
     let (grpc, http) = (gateway.grpc_addr(), gateway.http_addr());
     tracing::info!(%grpc, %http, "starting; until the log is recovered, /readyz on the HTTP port says how far it is");
     let config = peers::told_where_clients_are(settings.node, grpc);
-    let Some(node) = start(config, progress, &gateway, &mut signals, &mut reloading).await? else {
+    let Some(node) = start(config, progress, &gateway, signals, reloading).await? else {
         gateway.shutdown().await;
         tracing::info!("stopped");
-        return Ok(());
+        return Ok(ServeEnd::Stopped);
     };
     Endpoints::remove(&data_dir).context("cannot remove the endpoints of an earlier run")?;
     gateway.serve(node.clone())?;
     announce(&gateway, &node, &data_dir)?;
     reloading.of_node(node.cluster.clone());
-    let why = tokio::select! {
-        why = reloading.until_stop(&mut signals, &gateway) => why,
-        () = node.cluster.removed() => "this node was removed from its cluster",
+    let (why, lacking) = tokio::select! {
+        why = reloading.until_stop(signals, &gateway) => (why, None),
+        () = node.cluster.removed() => ("this node was removed from its cluster", None),
+        lacking = node.cluster.behind() => ("this node takes from another one what it lacks, and serves again", Some(lacking)),
     };
+    let peer = node.cluster.listens();
     tracing::info!(why, "stopping: answering what is in flight");
     // While clients are served: nobody has to wait until this node is missed.
     node.cluster.resign().await;
@@ -179,7 +223,8 @@ async fn serve(settings: ServeSettings, mut signals: ProcessSignals, mut reloadi
     node.stop().await;
     remove_own_endpoints(&data_dir).context("cannot remove the endpoints")?;
     tracing::info!("stopped");
-    Ok(())
+    let again = lacking.map(|lacking| ServeEnd::Lacks(ServesAgain { lacking, grpc, http, peer }));
+    Ok(again.unwrap_or(ServeEnd::Stopped))
 }
 
 /// Starts the node, which blocks while the log is recovered, and listens for signals meanwhile. Nothing if it is to stop.

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 use vouch_broker::state::{Applied, Outcome};
@@ -237,6 +238,12 @@ impl Shard {
             }))
         })
         .await
+    }
+
+    /// Keeps the log from here on until then, for another node that takes what lies before from this one's disk. The latest word
+    /// counts.
+    pub fn hold(&self, from: LogPosition, until: Instant) {
+        self.inbox.push(Request::Hold(from, until));
     }
 
     /// Lets another member lead, as soon as that has all of the log. Who leads then is seen in [`Self::group`]; if that member

@@ -17,14 +17,14 @@ use vouch_broker::record::{NodeInvited, NodeLeaves};
 use vouch_broker::state::Applied;
 use vouch_broker::{Millis, NotDone, NothingStored, Refusal};
 use vouch_cluster::{ClusterNodes, NodeAddresses, NodeId};
-use vouch_commitlog::{LogPosition, LogReader};
+use vouch_commitlog::LogReader;
 use vouch_consensus::Role;
 use vouch_shard::clock::Clock;
 use vouch_shard::{GroupStanding, Shard, WhoBelongs};
 use vouch_transport::{LinkState, RereadSecurity};
 
 use crate::forwarding::{ForwardedAsk, HttpApi, HttpCall, HttpCallAnswer, Leaders, ServeHttp, answer_of};
-use crate::peers::{ClusterToken, PeerSettings, Speaking};
+use crate::peers::{ClusterToken, Lacking, PeerSettings, Speaking};
 use crate::writable::Writable;
 pub(crate) use leader_watch::LeaderWatch;
 pub use majority::majority_of;
@@ -53,6 +53,7 @@ pub struct Nodes {
     pub(crate) speaking: Option<Arc<Speaking>>,
     pub(crate) log: LogReader,
     pub(crate) belongs: watch::Receiver<WhoBelongs>,
+    pub(crate) behind: watch::Receiver<bool>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) cluster_id: [u8; 16],
     pub(crate) segment_size: u64,
@@ -90,11 +91,6 @@ impl Nodes {
         self.must_lead().await?;
         if self.speaking.is_none() {
             return Err(refused("this node has no address for others; start it with --peer-addr"));
-        }
-        if self.log.start() > LogPosition::START {
-            return Err(refused(
-                "the beginning of the log was released, and a node that comes needs all of it in this version",
-            ));
         }
         self.shard.get_ready_for_others(self.log.clone()).await?;
         let secret: [u8; 32] = rand::random();
@@ -232,6 +228,17 @@ impl Nodes {
         match &self.speaking {
             Some(speaking) => speaking.removal.clone().heard().await,
             None => std::future::pending().await,
+        }
+    }
+
+    /// Resolves when this node is further behind than the log goes back at the one that leads. It is to be stopped, and started with
+    /// this as [`crate::NodeConfig::lacking`].
+    pub async fn behind(&self) -> Lacking {
+        let mut behind = self.behind.clone();
+        match &self.speaking {
+            // It says so once, and not when the shard ends.
+            Some(speaking) if behind.wait_for(|is_behind| *is_behind).await.is_ok() => speaking.lacking(),
+            _ => std::future::pending().await,
         }
     }
 

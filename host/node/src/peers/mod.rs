@@ -7,6 +7,7 @@
 //! - [`removal`] is what a node does that is none of the cluster's any more.
 //! - [`clients`] do what clients of other nodes ask for.
 //! - [`joining`] is how a node comes, with a [`token`].
+//! - [`offering`] lets others take what they lack from this node's disk, and [`pulling`] is how this one takes it from theirs.
 
 mod admission;
 mod answering;
@@ -16,6 +17,8 @@ mod frames;
 mod joining;
 mod keeper;
 mod nodes;
+mod offering;
+mod pulling;
 mod removal;
 mod runtime;
 mod settings;
@@ -25,6 +28,8 @@ mod told;
 
 pub(crate) use clients::{ClientAnswer, ClientAnswering, ServeClients, answer_bytes};
 pub(crate) use nodes::PeerNodes;
+pub use pulling::Lacking;
+pub(crate) use pulling::pull;
 pub use settings::{JoinSettings, PeerSettings};
 pub(crate) use speaking::{Speaking, WhoSpeaks};
 pub use token::{ClusterToken, TokenFault};

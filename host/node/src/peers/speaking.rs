@@ -22,13 +22,15 @@ use super::clients::{ClientCalls, ServeClients};
 use super::joining;
 use super::keeper::PeerKeeper;
 use super::nodes::PeerNodes;
+use super::offering::ShardFiles;
+use super::pulling::Lacking;
 use super::removal::Removal;
 use super::runtime::PeerRuntime;
 use super::settings::{JoinSettings, PeerSettings};
 use super::told::Hearsay;
 
 /// As yet no cluster lives a second time.
-const CLUSTER_INCARNATION: u32 = 0;
+pub(super) const CLUSTER_INCARNATION: u32 = 0;
 /// A node that was let in, and heard only that its token was used, has what the log says of it within this long.
 const TOLD_WITHIN: Duration = Duration::from_secs(3);
 /// Between two looks whether the start was given up.
@@ -55,7 +57,7 @@ fn shows_itself(security: &PeerSecurity, own: &CertificateName) -> Result<(), St
     is_own(security.shows().map_err(|error| error.to_string())?, own)
 }
 
-fn is_own(shown: Option<CertificateName>, own: &CertificateName) -> Result<(), String> {
+pub(super) fn is_own(shown: Option<CertificateName>, own: &CertificateName) -> Result<(), String> {
     match shown.filter(|shown| shown != own) {
         None => Ok(()),
         Some(other) => Err(format!(
@@ -75,6 +77,7 @@ struct Open {
 /// The other nodes of the cluster, for as long as this one runs.
 pub(crate) struct Speaking {
     settings: PeerSettings,
+    data_dir: PathBuf,
     /// What its certificate is to name.
     own: CertificateName,
     pub(crate) nodes: Arc<PeerNodes>,
@@ -118,6 +121,7 @@ impl Speaking {
         let nodes = Arc::new(PeerNodes::new(who.node, transport, inbox.clone(), who.log));
         Ok(Self {
             settings: settings.clone(),
+            data_dir: who.data_dir.clone(),
             own,
             nodes,
             hearsay,
@@ -147,6 +151,7 @@ impl Speaking {
         let group = nodes.clone();
         let handlers = PeerHandlers::default()
             .group(move |from, shard, datagram| group.receive(from, shard, datagram))
+            .files(ShardFiles { data_dir: self.data_dir.clone(), shard: shard.clone(), takers: Arc::default() })
             .calls(calls)
             .sessions(sessions);
         let (transport, address) = (nodes.transport.clone(), self.settings.listen.clone());
@@ -231,6 +236,12 @@ impl Speaking {
             progress.go_on()?;
             std::thread::sleep(LOOK_EVERY);
         }
+    }
+
+    /// What this node needs to know in order to take from the others' disks what it lacks.
+    pub(crate) fn lacking(&self) -> Lacking {
+        let nodes = self.hearsay.addresses(&self.signals.belongs().borrow(), self.nodes.me);
+        Lacking { nodes, ..Lacking::default() }
     }
 
     /// From now on what other nodes ask about sessions is answered by this.

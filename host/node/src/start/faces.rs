@@ -148,6 +148,7 @@ impl NodeParts {
             tokio::spawn(leader.clone().watch(self.shard.clone()));
         }
         Arc::new(Nodes {
+            behind: self.signals.behind(),
             leader,
             shard: self.shard.clone(),
             leaders: common.leaders.clone(),

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use vouch_storage::{Lookups, Opened, OpenedLog, Requests, StartError, StartProgress};
 
 use crate::node::{Node, NodeIdentity};
+use crate::peers::pull;
 use crate::served::ServedLog;
 use crate::served_shard::SHARD;
 use crate::sessions::Sessions;
@@ -18,7 +19,7 @@ use crate::{NodeConfig, components};
 use parts::NodeParts;
 use vouch_shard::clock::{Clock, SystemTimeSource, TimeSource};
 use vouch_shard::{Inbox, NoPeers, Shard, ShardLinks, Signals};
-use writing::{Begin, BegunShard, RecoveredLog, read_only, tell_recovery};
+use writing::{Begin, BegunShard, NoStart, RecoveredLog, read_only, tell_recovery};
 
 /// What a start would refuse for its settings, or for what lies in the data folder, as far as that is seen without reading
 /// the log. Nothing is changed or taken: whether another process holds the folder is not asked.
@@ -64,10 +65,25 @@ impl Node {
         Self::begin(config, time, &StartProgress::default())
     }
 
-    /// Opens the folder, starts the threads, and makes a node of it all. What fails leaves nothing running.
+    /// Takes from other nodes what this one lacks, if it does, and begins then.
     fn begin(config: NodeConfig, time: Arc<dyn TimeSource>, progress: &StartProgress) -> Result<Self, StartError> {
         components::check_settings(&config)?;
         check_peers(&config)?;
+        let mut lacking = config.lacking.clone();
+        loop {
+            if let Some((lacking, peers)) = lacking.take().zip(config.peers.as_ref()) {
+                pull(&config.storage(), peers, lacking, progress)?;
+            }
+            match Self::begin_here(config.clone(), time.clone(), progress) {
+                Ok(node) => return Ok(node),
+                Err(NoStart::Lacks(what)) => lacking = Some(what),
+                Err(NoStart::Failed(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Opens the folder, starts the threads, and makes a node of it all. What fails leaves nothing running.
+    fn begin_here(config: NodeConfig, time: Arc<dyn TimeSource>, progress: &StartProgress) -> Result<Self, NoStart> {
         let inbox = Arc::new(Inbox::new(config.bytes_in_flight));
         let storage = config.storage();
         let report_to = inbox.clone();

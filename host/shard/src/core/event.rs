@@ -84,6 +84,8 @@ pub enum Request {
     Standing(Box<dyn FnOnce(Standing) + Send>),
     /// The older of two snapshots covers everything up to this index: names of what lies before it are needed no more.
     Covered(u64),
+    /// Keep the log from here on until then: another node takes what lies before from this one's disk, and the rest from its leader.
+    Hold(LogPosition, Instant),
     /// Forget no names of entries from now on, as long as others may need them; say where those begin that are known.
     KeepNames(Box<dyn FnOnce(LogPosition) + Send>),
     /// Know these, too, which end where those begin that are known.
@@ -149,6 +151,8 @@ pub struct GroupStanding {
 /// How the log stands, as its core must know before it decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogStanding {
+    /// Where its first entry lies: what was before is released.
+    pub start: LogPosition,
     /// Position after the last entry.
     pub appended: LogPosition,
     /// Everything before this position is durable.

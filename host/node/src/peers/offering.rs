@@ -1,0 +1,174 @@
+//! What this node lets others take from its disk, as long as it leads: see `vouch_storage::PullOffer`.
+
+use std::io::{self, SeekFrom};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::fs::File;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncSeekExt};
+use tokio::task::spawn_blocking;
+use vouch_cluster::NodeId;
+use vouch_commitlog::LogPosition;
+use vouch_consensus::Role;
+use vouch_shard::Shard;
+use vouch_storage::{PullOffer, open_offered};
+use vouch_transport::{PeerIdentity, ServeFiles};
+
+/// Under this name stands what is offered at this moment.
+pub(super) const OFFER: &str = "offer";
+/// Under this name stands nothing: whoever asks for it has all that he wanted.
+pub(super) const TAKEN: &str = "taken";
+/// A node that takes something asks for the next stretch within this time; so long the log is kept for it.
+const ASKS_WITHIN: Duration = Duration::from_secs(120);
+/// One that has all starts, and is heard by then.
+const STARTS_WITHIN: Duration = Duration::from_secs(300);
+
+type Source = Pin<Box<dyn AsyncRead + Send>>;
+
+/// Who takes what at the moment.
+struct Taker {
+    node: NodeId,
+    log_start: LogPosition,
+    log_end: LogPosition,
+    until: Instant,
+}
+
+/// Offers the shard's files, to one node at a time.
+#[derive(Clone)]
+pub(super) struct ShardFiles {
+    pub(super) data_dir: PathBuf,
+    pub(super) shard: Arc<Shard>,
+    pub(super) takers: Arc<Takers>,
+}
+
+/// Who takes what this node offers.
+#[derive(Default)]
+pub(super) struct Takers(Mutex<Option<Taker>>);
+
+impl Takers {
+    /// Whether the node may take something now, since no other one does.
+    fn may_begin(&self, node: NodeId, now: Instant) -> Result<(), NodeId> {
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(taker) if taker.node != node && now < taker.until => Err(taker.node),
+            _ => Ok(()),
+        }
+    }
+
+    fn begin(&self, taker: Taker) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(taker);
+    }
+
+    /// The node asks for more: from where on it needs the log, which is kept so much longer. Nothing where it has no offer any more.
+    fn goes_on(&self, node: NodeId, now: Instant) -> Option<LogPosition> {
+        let mut taker = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let taker = taker.as_mut().filter(|taker| taker.node == node && now < taker.until)?;
+        taker.until = now + ASKS_WITHIN;
+        Some(taker.log_start)
+    }
+
+    /// The node has all: from where on it needs the log now.
+    fn end(&self, node: NodeId) -> Option<LogPosition> {
+        let mut taker = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        taker.take_if(|taker| taker.node == node).map(|taker| taker.log_end)
+    }
+}
+
+impl ServeFiles for ShardFiles {
+    async fn open(
+        &self,
+        peer: PeerIdentity,
+        name: &str,
+        from: u64,
+        len: u64,
+    ) -> io::Result<impl AsyncRead + Send + Unpin + 'static> {
+        let node = NodeId(peer.node);
+        match name {
+            OFFER => self.offer(node).await,
+            TAKEN => Ok(self.taken(node)),
+            name => self.file(node, name, from, len).await,
+        }
+    }
+}
+
+impl ShardFiles {
+    /// What there is, for this node. From now on the log is kept for it.
+    async fn offer(&self, node: NodeId) -> io::Result<Source> {
+        let busy = |taker| other(format!("node {taker} is taking the log from this one; ask again when it has it"));
+        self.takers.may_begin(node, Instant::now()).map_err(busy)?;
+        let group = self.shard.group().await.map_err(|why| other(why.to_string()))?;
+        match group.role {
+            // Then all that was committed before its term is known to be.
+            Role::Leads { since } if group.committed >= since.index => {}
+            Role::Leads { .. } => return Err(other("this node only begins to lead; ask again".to_owned())),
+            Role::Follows { leader } => {
+                let leader = leader.map_or("nobody".to_owned(), |leader| format!("node {leader}"));
+                return Err(other(format!("this node does not lead, {leader} does")));
+            }
+        }
+        let standing = self.shard.standing().await.map_err(|why| other(why.to_string()))?;
+        // What is committed goes no further than this until it is noted, so nothing of it goes while it is looked at.
+        let begin = standing.durable;
+        self.shard.hold(LogPosition::START, Instant::now() + ASKS_WITHIN);
+        let data_dir = self.data_dir.clone();
+        let offer = spawn_blocking(move || PullOffer::of_folder(&data_dir, begin)).await;
+        let offer = offer.map_err(|error| other(error.to_string()))?.map_err(|why| other(why.to_string()))?;
+        let until = Instant::now() + ASKS_WITHIN;
+        let (log_start, log_end) = (LogPosition(offer.log_start), LogPosition(offer.log_end));
+        tracing::info!(
+            %node, files = offer.files.len(), from = log_start.0, to = log_end.0,
+            "another node takes the log from this one, which it lacks"
+        );
+        self.takers.begin(Taker { node, log_start, log_end, until });
+        self.shard.hold(log_start, until);
+        let document: Source = Box::pin(io::Cursor::new(offer.encode()));
+        Ok(document)
+    }
+
+    fn taken(&self, node: NodeId) -> Source {
+        if let Some(log_end) = self.takers.end(node) {
+            tracing::info!(%node, to = log_end.0, "another node has the log that it took from this one");
+            self.shard.hold(log_end, Instant::now() + STARTS_WITHIN);
+        }
+        Box::pin(tokio::io::empty())
+    }
+
+    async fn file(&self, node: NodeId, name: &str, from: u64, len: u64) -> io::Result<Source> {
+        let now = Instant::now();
+        let held = self.takers.goes_on(node, now);
+        let held = held.ok_or_else(|| other("what was offered is not kept any more; ask for another offer".to_owned()))?;
+        self.shard.hold(held, now + ASKS_WITHIN);
+        let (data_dir, name) = (self.data_dir.clone(), name.to_owned());
+        let opened = spawn_blocking(move || open_offered(&data_dir, &name)).await;
+        let mut file = File::from_std(opened.map_err(|error| other(error.to_string()))??);
+        file.seek(SeekFrom::Start(from)).await?;
+        Ok(Box::pin(file.take(len)))
+    }
+}
+
+fn other(why: String) -> io::Error {
+    io::Error::other(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_node_takes_at_a_time_until_it_has_all_or_asks_for_nothing_more() {
+        let (takers, now) = (Takers::default(), Instant::now());
+        let taker = |node, until| Taker { node: NodeId(node), log_start: LogPosition(1), log_end: LogPosition(9), until };
+        assert_eq!((takers.may_begin(NodeId(2), now), takers.goes_on(NodeId(2), now)), (Ok(()), None));
+        takers.begin(taker(2, now + ASKS_WITHIN));
+        assert_eq!(takers.may_begin(NodeId(2), now), Ok(()), "it may begin anew");
+        assert_eq!(takers.may_begin(NodeId(3), now), Err(NodeId(2)));
+        let later = now + ASKS_WITHIN / 2;
+        assert_eq!((takers.goes_on(NodeId(3), later), takers.goes_on(NodeId(2), later)), (None, Some(LogPosition(1))));
+        assert_eq!(takers.may_begin(NodeId(3), now + ASKS_WITHIN), Err(NodeId(2)), "it asked meanwhile");
+        let silent = later + ASKS_WITHIN;
+        assert_eq!((takers.may_begin(NodeId(3), silent), takers.goes_on(NodeId(2), silent)), (Ok(()), None));
+        assert_eq!((takers.end(NodeId(3)), takers.end(NodeId(2))), (None, Some(LogPosition(9))));
+        assert_eq!(takers.may_begin(NodeId(3), now), Ok(()));
+    }
+}

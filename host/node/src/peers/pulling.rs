@@ -1,0 +1,226 @@
+//! How this node takes from another one's disk what it lacks, before a replica of it runs: see `vouch_storage::PullStage`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use vouch_cluster::NodeId;
+use vouch_commitlog::LogPosition;
+use vouch_storage::{MissingFile, PullError, PullOffer, PullStage, StartError, StartProgress, StartStep, StorageConfig};
+use vouch_transport::{
+    ANY_NODE, PeerAdmission, PeerHello, PeerIdentity, PullFailed, Transport, TransportBounds, TransportConfig,
+    TransportTiming,
+};
+
+use super::offering::{OFFER, TAKEN};
+use super::runtime::PeerRuntime;
+use super::settings::PeerSettings;
+use super::speaking::{CLUSTER_INCARNATION, is_own};
+
+/// Bytes that are asked for at once: so often the other node hears that this one goes on.
+const STRETCH: u64 = 64 << 20;
+/// An offer is a line for each file.
+const OFFER_MAX: u64 = 64 << 20;
+/// Before others are asked again.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Between two looks whether the start was given up.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Why a node takes from others' disks, and where these are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lacking {
+    /// The other nodes of the cluster, as far as they are known, by their addresses for each other.
+    pub(crate) nodes: BTreeMap<NodeId, String>,
+    /// Any node of the cluster, where the operator named one.
+    pub(crate) any: Option<String>,
+    /// Positions of the log that cannot be read here. Nothing else is known to be wrong with what this node has.
+    pub(crate) damaged: Vec<LogPosition>,
+}
+
+/// Nobody connects to a node that runs no replica.
+struct NobodyComes;
+
+impl PeerAdmission for NobodyComes {
+    fn admit(&self, _: &PeerHello, _: Option<&vouch_transport::CertificateName>) -> Result<(), String> {
+        Err("this node takes the log from another one and serves nobody meanwhile".to_owned())
+    }
+}
+
+/// Takes what the node lacks, from whoever leads. When this returns the folder holds a log that goes as far as theirs did.
+///
+/// # Errors
+/// The folder cannot be used, the disk refuses, or the start is given up. That nobody leads, or is reached, is waited for.
+pub(crate) fn pull(
+    storage: &StorageConfig,
+    settings: &PeerSettings,
+    lacking: Lacking,
+    progress: &StartProgress,
+) -> Result<(), StartError> {
+    let stage = PullStage::of_folder(storage, &lacking.damaged, progress)?;
+    let transport = transport(settings, &stage)?;
+    let runtime = PeerRuntime::start().map_err(StartError::Thread)?;
+    let others = Others { transport, lacking };
+    // Whoever starts a node may be on a thread of a runtime, which must not wait for another one.
+    let pulled = thread::scope(|scope| {
+        scope.spawn(|| runtime.handle().block_on(others.pull_or_give_up(stage, progress))).join()
+    });
+    pulled.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn transport(settings: &PeerSettings, stage: &PullStage) -> Result<Transport, StartError> {
+    let identity = PeerIdentity {
+        cluster: stage.cluster_id(),
+        cluster_incarnation: CLUSTER_INCARNATION,
+        node: stage.node().0,
+        // Later than the life of this start, and earlier than that of the next.
+        incarnation: stage.incarnation().max(1) << 32 | u64::from(u32::MAX),
+    };
+    let security = settings.security.clone();
+    let own = vouch_transport::CertificateName { cluster: identity.cluster, node: identity.node };
+    let shown = security.shows().map_err(|error| StartError::Peers(error.to_string()))?;
+    is_own(shown, &own).map_err(StartError::Peers)?;
+    let (timing, bounds) = (TransportTiming::default(), TransportBounds::default());
+    let config = TransportConfig { identity, security, admission: Arc::new(NobodyComes), timing, bounds };
+    Transport::new(config).map_err(|error| StartError::Peers(error.to_string()))
+}
+
+/// The others, of which one leads.
+struct Others {
+    transport: Transport,
+    lacking: Lacking,
+}
+
+/// Why a node is not taken from now.
+enum NotNow {
+    /// It, or another one, may be asked in a moment.
+    Later(String),
+    Ended(StartError),
+}
+
+impl From<PullFailed> for NotNow {
+    fn from(failed: PullFailed) -> Self {
+        Self::Later(failed.to_string())
+    }
+}
+
+impl From<PullError> for NotNow {
+    fn from(error: PullError) -> Self {
+        match error {
+            PullError::Offer(_) | PullError::TooShort { .. } | PullError::Unsound(_) | PullError::Shard(_) => {
+                Self::Later(error.to_string())
+            }
+            PullError::Io { action, path, source } => Self::Ended(StartError::Io { action, path, source }),
+            PullError::Replica(error) => Self::Ended(StartError::Replica(error)),
+        }
+    }
+}
+
+impl Others {
+    /// Dropping what is under way ends it, whatever it waits for.
+    async fn pull_or_give_up(self, stage: PullStage, progress: &StartProgress) -> Result<(), StartError> {
+        let given_up = async {
+            loop {
+                sleep(LOOK_EVERY).await;
+                if let Err(given_up) = progress.go_on() {
+                    return given_up;
+                }
+            }
+        };
+        tokio::select! {
+            pulled = self.pull(stage, progress) => pulled,
+            given_up = given_up => Err(given_up),
+        }
+    }
+
+    /// Asks one after the other, until one has given all.
+    async fn pull(self, mut stage: PullStage, progress: &StartProgress) -> Result<(), StartError> {
+        for (node, address) in &self.lacking.nodes {
+            self.transport.peers().set(node.0, address);
+        }
+        let any = self.lacking.any.iter().map(|address| (ANY_NODE, address));
+        any.for_each(|(node, address)| self.transport.peers().set(node, address));
+        let nodes: Vec<u64> = self.transport.peers().all().into_keys().collect();
+        let mut told = String::new();
+        loop {
+            for node in &nodes {
+                let why = match self.pull_from(*node, &mut stage, progress).await {
+                    Ok(()) => {
+                        stage.end();
+                        return Ok(());
+                    }
+                    Err(NotNow::Later(why)) => why,
+                    Err(NotNow::Ended(error)) => return Err(error),
+                };
+                let why = format!("node {node}: {why}");
+                if why != told {
+                    tracing::info!(why, "nothing can be taken from this node now; the others are asked, and it is asked again");
+                    told = why;
+                }
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn pull_from(&self, node: u64, stage: &mut PullStage, progress: &StartProgress) -> Result<(), NotNow> {
+        let offer = self.offer(node).await?;
+        let missing = stage.take(&offer)?;
+        let total_bytes: u64 = offer.files.iter().map(|file| file.data).sum();
+        let mut done_bytes = total_bytes - missing.iter().map(|file| file.end() - file.from).sum::<u64>();
+        tracing::info!(
+            node, total_bytes, here = done_bytes, from = offer.log_start, to = offer.log_end,
+            "taking the log from the node that leads; what this one has of it stays"
+        );
+        for mut file in missing {
+            while let Some(bytes) = self.stretch(node, stage, &file, &mut |bytes| {
+                done_bytes += bytes;
+                progress.enter(StartStep::Pulling { done_bytes, total_bytes });
+            }).await? {
+                file.from += bytes;
+            }
+        }
+        stage.finish(&offer, progress)?;
+        // It need not wait any longer. If it does not hear that, it notices.
+        if let Ok(mut taken) = self.transport.pull(node, TAKEN, 0, 1).await {
+            let _ = taken.next().await;
+        }
+        tracing::info!(node, to = offer.log_end, "this node has what it lacked of the log, and goes on with it");
+        Ok(())
+    }
+
+    async fn offer(&self, node: u64) -> Result<PullOffer, NotNow> {
+        let mut pull = self.transport.pull(node, OFFER, 0, OFFER_MAX).await?;
+        let mut document = Vec::new();
+        while let Some(chunk) = pull.next().await? {
+            document.extend_from_slice(&chunk);
+        }
+        Ok(PullOffer::decode(&document)?)
+    }
+
+    /// Takes the next stretch of a file, and says how long it is; nothing when all is here.
+    async fn stretch(
+        &self,
+        node: u64,
+        stage: &mut PullStage,
+        file: &MissingFile,
+        on_bytes: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<Option<u64>, NotNow> {
+        let wanted = STRETCH.min(file.end() - file.from);
+        if wanted == 0 {
+            // An empty file is there, too.
+            stage.append(file, &[])?;
+            return Ok(None);
+        }
+        let mut pull = self.transport.pull(node, file.source(), file.from, wanted).await?;
+        while let Some(chunk) = pull.next().await? {
+            stage.append(file, &chunk)?;
+            on_bytes(chunk.len() as u64);
+        }
+        let came = pull.offset() - file.from;
+        match came == wanted {
+            true => Ok(Some(came)),
+            false => Err(NotNow::Later(format!("{} is shorter than was offered", file.source()))),
+        }
+    }
+}

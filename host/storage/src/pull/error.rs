@@ -1,0 +1,47 @@
+//! Why a replica does not get what it lacks.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::backup::BackupError;
+use crate::replica::ReplicaError;
+
+/// Why a pull ends before it is done. What was gathered stays, unless it is unsound, and another pull goes on with it.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// What is offered is not what this node lacks, or no offer of this version.
+    #[error("what the other node offers cannot be taken: {0}")]
+    Offer(String),
+    /// What is offered ends before what this node acknowledged; ask again in a moment.
+    #[error("the other node knows the log to be committed up to {offered}, and this one has acknowledged it up to {needed}")]
+    TooShort {
+        /// Where the offer ends.
+        offered: u64,
+        /// How far it must reach.
+        needed: u64,
+    },
+    /// The offer does not hold any more, or what came is not what was offered: begin again with another one.
+    #[error("what was gathered from the other node is unsound, and is thrown away: {0}")]
+    Unsound(String),
+    /// The operating system refuses; the text says what.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What the replica noted cannot be read: see there.
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
+    /// There is nothing to offer: see there.
+    #[error(transparent)]
+    Shard(#[from] BackupError),
+}
+
+/// For `map_err`: what was tried with which file. The action is a verb that follows *cannot*.
+pub(super) fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> PullError + 'a {
+    move |source| PullError::Io { action, path: path.to_owned(), source }
+}
