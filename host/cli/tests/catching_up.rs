@@ -122,3 +122,53 @@ fn a_node_that_was_away_or_stood_still_while_the_log_went_on_takes_what_it_lacks
         assert_eq!(kept(member, group), ["m1", "m2", "m3"]);
     }
 }
+
+/// Puts zeros where a segment has entries.
+fn damage(segment: &Path, at: u64) {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::File::options().write(true).open(segment).unwrap();
+    file.write_all_at(&[0xA5; 8192], at).unwrap();
+}
+
+#[test]
+fn a_member_whose_log_or_snapshots_are_damaged_takes_them_from_the_others_and_is_the_same_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = first(&folder.path().join("1"));
+    let two = join(&one, &folder.path().join("2"));
+    let three = join(&one, &folder.path().join("3"));
+    voters_are(&[&one, &two, &three], &[1, 2, 3]);
+    let_go(&one, 4 << 20);
+    until("it has all", || has_all(&one, 3));
+    let away = three.folder.clone();
+    let shard = away.join("data/shards/0");
+    let mut three = three;
+    for what in ["the end of the log", "a file of the log", "the snapshots"] {
+        let begin = begin_of_log(&three);
+        three.stop();
+        let named = |folder: &str, end: &str| {
+            let names = std::fs::read_dir(shard.join(folder)).unwrap().map(|name| name.unwrap().path());
+            let mut paths: Vec<_> = names.filter(|path| path.to_str().unwrap().contains(end)).collect();
+            paths.sort();
+            paths
+        };
+        let segments = named("log", ".log");
+        match what {
+            "the end of the log" => {
+                let last = segments.iter().rev().find(|path| path.metadata().unwrap().len() > 0).unwrap();
+                damage(last, 4096);
+            }
+            "a file of the log" => std::fs::remove_file(&segments[segments.len() - 2]).unwrap(),
+            _ => named("snapshots", "0").iter().for_each(|path| damage(path, 0)),
+        }
+        let log_before = log_of(&away).len();
+        three = Member::start(&away, &flags(&[]));
+        let log = log_of(&away)[log_before..].to_owned();
+        assert!(log.contains("it takes what is lost from the others"), "{what}: {log}");
+        until("it has all", || has_all(&one, 3));
+        assert!(begin_of_log(&three) >= begin, "{what}");
+        assert_eq!(three.status()["node"], json!(3), "{what}");
+    }
+    one.kill();
+    until("another one leads", || !two.status()["leader"].is_null() && two.status()["leader"] != json!(1));
+    assert_eq!(kept(&three, "g3"), ["m1", "m2", "m3"]);
+}

@@ -196,12 +196,13 @@ impl<B: EndsAt> Replica<B> {
         }
         self.guarded(|replica| {
             replica.let_it_be_told_again(said);
-            let falls_behind = replica.falls_behind(said);
-            // Its leader lives; the crate would take the snapshot for one that is here.
-            let heard = falls_behind.map(|_| GroupMessage { body: Said::Heartbeat { commit: 0 }, ..said.clone() });
-            // It refuses answers of nodes that do not belong to the group.
-            let _ = replica.raw.step(to_raft(heard.as_ref().unwrap_or(said)));
-            replica.commands.extend(falls_behind.map(|covered| Decision::FallBehind { covered }));
+            if let Some(covered) = replica.falls_behind(said) {
+                replica.hear_that_it_leads(said);
+                replica.commands.push_back(Decision::FallBehind { covered });
+            } else {
+                // It refuses answers of nodes that do not belong to the group.
+                let _ = replica.raw.step(to_raft(said));
+            }
         });
         // What it did not take is a repetition, or of a leader of the past.
         self.arrived.clear();

@@ -7,6 +7,7 @@ use raft::{ProgressState, SnapshotStatus};
 
 use super::Replica;
 use crate::command::EndsAt;
+use crate::translate::to_raft;
 use crate::{EntryId, GroupMessage, Said};
 
 impl<B: EndsAt> Replica<B> {
@@ -19,6 +20,15 @@ impl<B: EndsAt> Replica<B> {
         let has = covered.index <= self.commit() || self.term_of(covered.index) == Some(covered.term);
         // Who led in the past says nothing any more.
         (!has && said.term >= self.term()).then_some(covered)
+    }
+
+    /// The crate would take what is said for a snapshot that is here. Of one that it follows already it hears no more than it does from
+    /// heartbeats; an answer to each of these words would bring the next one at once.
+    pub(super) fn hear_that_it_leads(&mut self, said: &GroupMessage) {
+        if said.term > self.term() {
+            let heartbeat = GroupMessage { body: Said::Heartbeat { commit: 0 }, ..said.clone() };
+            let _ = self.raw.step(to_raft(&heartbeat));
+        }
     }
 
     /// A follower lives that was told to take what it lacks from a disk: it may have it by now, or not have heard. It is asked anew.

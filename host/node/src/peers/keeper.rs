@@ -8,10 +8,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use vouch_broker::record::NodeMoved;
 use vouch_cluster::{NodeAddresses, NodeId};
-use vouch_commitlog::LogReader;
+use vouch_commitlog::{LogPosition, LogReader};
 use vouch_consensus::Role;
 use vouch_shard::{GroupStanding, Shard, WhoBelongs};
 
+use super::address_book::AddressBook;
 use super::answering::told_by;
 use super::calls::{NodeAnswer, NodeAsk, NodeRequest};
 use super::nodes::PeerNodes;
@@ -31,6 +32,8 @@ pub(super) struct PeerKeeper {
     pub(super) belongs: watch::Receiver<WhoBelongs>,
     pub(super) hearsay: Arc<Hearsay>,
     pub(super) removal: Arc<Removal>,
+    /// Where they were is remembered.
+    pub(super) book: AddressBook,
     /// Where this node is.
     pub(super) mine: NodeAddresses,
     /// Why the log does not say where this node is, as that was told last.
@@ -65,16 +68,19 @@ impl PeerKeeper {
         let belongs = self.belongs.borrow_and_update();
         let addresses = self.hearsay.addresses(&belongs, self.nodes.me);
         drop(belongs);
+        self.book.note(&addresses);
         self.nodes.are(&addresses);
     }
 
     /// Whoever leads lets a node that is to come, and one that is further behind than the names it knows, have the log from the
-    /// beginning. Of a log that begins later that takes no time, and helps nobody.
+    /// beginning. Of a log that begins later
+    /// they take a snapshot from the disk.
     async fn get_ready(&self, standing: &GroupStanding) {
         let leads = matches!(standing.role, Role::Leads { .. });
         let is_behind = || standing.followers.iter().any(|other| other.is_heard && other.durable < standing.names_from);
         if leads
             && standing.names_from > 0
+            && self.log.start() == LogPosition::START
             && (standing.awaits_others || is_behind())
             && let Err(why) = self.shard.get_ready_for_others(self.log.clone()).await
         {

@@ -6,9 +6,11 @@
 //! - [`keeper`] follows the log: who there is, and where; [`told`] is what others told of that meanwhile.
 //! - [`removal`] is what a node does that is none of the cluster's any more.
 //! - [`clients`] do what clients of other nodes ask for.
+//! - [`address_book`] remembers where they were.
 //! - [`joining`] is how a node comes, with a [`token`].
 //! - [`offering`] lets others take what they lack from this node's disk, and [`pulling`] is how this one takes it from theirs.
 
+mod address_book;
 mod admission;
 mod answering;
 mod calls;
@@ -29,6 +31,7 @@ mod told;
 pub(crate) use clients::{ClientAnswer, ClientAnswering, ServeClients, answer_bytes};
 pub(crate) use nodes::PeerNodes;
 pub use pulling::Lacking;
+pub(crate) use pulling::lacks_what_is_damaged;
 pub(crate) use pulling::pull;
 pub use settings::{JoinSettings, PeerSettings};
 pub(crate) use speaking::{Speaking, WhoSpeaks};

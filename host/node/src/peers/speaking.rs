@@ -16,6 +16,7 @@ use vouch_transport::{
     TransportBounds, TransportConfig, TransportTiming,
 };
 
+use super::address_book::AddressBook;
 use super::admission::ClusterAdmission;
 use super::answering::NodeCalls;
 use super::clients::{ClientCalls, ServeClients};
@@ -168,6 +169,7 @@ impl Speaking {
             belongs,
             hearsay: self.hearsay.clone(),
             removal: self.removal.clone(),
+            book: AddressBook::of(&self.data_dir),
             mine: mine.clone(),
             told: String::new(),
         };

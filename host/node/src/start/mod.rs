@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use vouch_storage::{Lookups, Opened, OpenedLog, Requests, StartError, StartProgress};
 
 use crate::node::{Node, NodeIdentity};
-use crate::peers::pull;
+use crate::peers::{Lacking, lacks_what_is_damaged, pull};
 use crate::served::ServedLog;
 use crate::served_shard::SHARD;
 use crate::sessions::Sessions;
@@ -41,6 +41,32 @@ fn check_peers(config: &NodeConfig) -> Result<(), StartError> {
     }
     let secured = config.peers.as_ref().map_or(Ok(()), |peers| peers.security.check());
     secured.map_err(|error| StartError::Peers(error.to_string()))
+}
+
+/// What is lost of the log of a member, the others have: it takes that from them, and has no part in the group until it is whole
+/// again, so that it neither votes nor acknowledges with less than it once had.
+///
+/// # Errors
+/// The start failed for another reason; or nobody else has the log.
+fn what_others_have(
+    config: &NodeConfig,
+    error: StartError,
+    progress: &StartProgress,
+) -> Result<Lacking, StartError> {
+    let is_lost = matches!(error, StartError::Damaged(_) | StartError::NoSnapshot { .. });
+    if !is_lost || config.peers.is_none() {
+        return Err(error);
+    }
+    match lacks_what_is_damaged(config, progress)? {
+        Some(lacking) => {
+            tracing::error!(
+                %error, segments = lacking.damaged.len(),
+                "the log of this node is damaged; it takes what is lost from the others, and neither votes nor serves meanwhile"
+            );
+            Ok(lacking)
+        }
+        None => Err(error),
+    }
 }
 
 impl Node {
@@ -77,7 +103,7 @@ impl Node {
             match Self::begin_here(config.clone(), time.clone(), progress) {
                 Ok(node) => return Ok(node),
                 Err(NoStart::Lacks(what)) => lacking = Some(what),
-                Err(NoStart::Failed(error)) => return Err(error),
+                Err(NoStart::Failed(error)) => lacking = Some(what_others_have(&config, error, progress)?),
             }
         }
     }

@@ -21,10 +21,12 @@ mod offer;
 mod stage;
 mod staged;
 mod take_place;
-
-
+#[cfg(test)]
+mod tests;
+mod unsound;
 
 pub use error::PullError;
 pub use offer::{OfferedFile, PullOffer, open_offered};
 pub use stage::{MissingFile, PullStage};
+pub use unsound::unsound_segments;
 pub(crate) use take_place::{finish, is_under_way};
