@@ -213,7 +213,7 @@ async fn serve(
     let (why, lacking) = tokio::select! {
         why = reloading.until_stop(signals, &gateway) => (why, None),
         () = node.cluster.removed() => ("this node was removed from its cluster", None),
-        lacking = node.cluster.behind() => ("this node takes from another one what it lacks, and serves again", Some(lacking)),
+        lacking = node.cluster.lacks() => ("this node takes from another one what it lacks, and serves again", Some(lacking)),
     };
     let peer = node.cluster.listens();
     tracing::info!(why, "stopping: answering what is in flight");

@@ -116,7 +116,11 @@ fn a_log_that_went_on_meanwhile_is_taken_once_more() {
 #[test]
 fn names_that_are_only_forgotten_are_read_again_and_nobody_is_told_to_take_them_from_a_disk() {
     let (mut nodes, mut network, committed) = one_away();
-    let all = nodes[0].log.iter().map(|line| Descriptor { term: line.id.term, end: line.end(), kind: crate::EntryRole::Ordinary });
+    let all = nodes[0].log.iter().map(|line| Descriptor {
+        term: line.id.term,
+        end: line.end(),
+        kind: crate::EntryRole::Ordinary,
+    });
     let all: VecDeque<_> = all.take(15).collect();
     nodes[0].replica().forget(15);
     tick(&mut nodes, &mut network, 12);

@@ -91,7 +91,17 @@ impl Member {
     pub(super) fn new(node: u64, members: &GroupMembers, rng: Rng) -> Self {
         let node = NodeId(node);
         let (log, vote, trace) = (Vec::new(), Vote::default(), Vec::new());
-        let mut member = Self { node, replica: None, log, synced: 0, vote, commit: 0, members: members.clone(), behind: None, trace };
+        let mut member = Self {
+            node,
+            replica: None,
+            log,
+            synced: 0,
+            vote,
+            commit: 0,
+            members: members.clone(),
+            behind: None,
+            trace,
+        };
         member.start(members, rng);
         member
     }

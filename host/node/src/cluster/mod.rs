@@ -2,6 +2,7 @@
 
 mod leader_watch;
 mod majority;
+mod repair;
 mod routing;
 mod standing;
 
@@ -21,10 +22,11 @@ use vouch_commitlog::LogReader;
 use vouch_consensus::Role;
 use vouch_shard::clock::Clock;
 use vouch_shard::{GroupStanding, Shard, WhoBelongs};
+use vouch_storage::ScrubReport;
 use vouch_transport::{LinkState, RereadSecurity};
 
 use crate::forwarding::{ForwardedAsk, HttpApi, HttpCall, HttpCallAnswer, Leaders, ServeHttp, answer_of};
-use crate::peers::{ClusterToken, Lacking, PeerSettings, Speaking};
+use crate::peers::{ClusterToken, PeerSettings, Speaking};
 use crate::writable::Writable;
 pub(crate) use leader_watch::LeaderWatch;
 pub use majority::majority_of;
@@ -54,6 +56,10 @@ pub struct Nodes {
     pub(crate) log: LogReader,
     pub(crate) belongs: watch::Receiver<WhoBelongs>,
     pub(crate) behind: watch::Receiver<bool>,
+    /// What the scrubber found.
+    pub(crate) scrub: Arc<ScrubReport>,
+    /// At its start it took from others what was damaged.
+    pub(crate) repaired: bool,
     pub(crate) clock: Arc<Clock>,
     pub(crate) cluster_id: [u8; 16],
     pub(crate) segment_size: u64,
@@ -228,17 +234,6 @@ impl Nodes {
         match &self.speaking {
             Some(speaking) => speaking.removal.clone().heard().await,
             None => std::future::pending().await,
-        }
-    }
-
-    /// Resolves when this node is further behind than the log goes back at the one that leads. It is to be stopped, and started with
-    /// this as [`crate::NodeConfig::lacking`].
-    pub async fn behind(&self) -> Lacking {
-        let mut behind = self.behind.clone();
-        match &self.speaking {
-            // It says so once, and not when the shard ends.
-            Some(speaking) if behind.wait_for(|is_behind| *is_behind).await.is_ok() => speaking.lacking(),
-            _ => std::future::pending().await,
         }
     }
 

@@ -137,7 +137,8 @@ impl ShardFiles {
     async fn file(&self, node: NodeId, name: &str, from: u64, len: u64) -> io::Result<Source> {
         let now = Instant::now();
         let held = self.takers.goes_on(node, now);
-        let held = held.ok_or_else(|| other("what was offered is not kept any more; ask for another offer".to_owned()))?;
+        let held =
+            held.ok_or_else(|| other("what was offered is not kept any more; ask for another offer".to_owned()))?;
         self.shard.hold(held, now + ASKS_WITHIN);
         let (data_dir, name) = (self.data_dir.clone(), name.to_owned());
         let opened = spawn_blocking(move || open_offered(&data_dir, &name)).await;
@@ -158,7 +159,8 @@ mod tests {
     #[test]
     fn one_node_takes_at_a_time_until_it_has_all_or_asks_for_nothing_more() {
         let (takers, now) = (Takers::default(), Instant::now());
-        let taker = |node, until| Taker { node: NodeId(node), log_start: LogPosition(1), log_end: LogPosition(9), until };
+        let taker =
+            |node, until| Taker { node: NodeId(node), log_start: LogPosition(1), log_end: LogPosition(9), until };
         assert_eq!((takers.may_begin(NodeId(2), now), takers.goes_on(NodeId(2), now)), (Ok(()), None));
         takers.begin(taker(2, now + ASKS_WITHIN));
         assert_eq!(takers.may_begin(NodeId(2), now), Ok(()), "it may begin anew");

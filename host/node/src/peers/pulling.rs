@@ -9,8 +9,7 @@ use tokio::time::sleep;
 use vouch_cluster::NodeId;
 use vouch_commitlog::LogPosition;
 use vouch_storage::{
-    MissingFile, PullError, PullOffer, PullStage, StartError, StartProgress, StartStep, StorageConfig,
-    unsound_segments,
+    MissingFile, PullError, PullOffer, PullStage, StartError, StartProgress, StartStep, StorageConfig, unsound_segments,
 };
 use vouch_transport::{
     ANY_NODE, PeerAdmission, PeerHello, PeerIdentity, PullFailed, Transport, TransportBounds, TransportConfig,
@@ -178,7 +177,10 @@ impl Others {
                 };
                 let why = format!("node {node}: {why}");
                 if why != told {
-                    tracing::info!(why, "nothing can be taken from this node now; the others are asked, and it is asked again");
+                    tracing::info!(
+                        why,
+                        "nothing can be taken from this node now; the others are asked, and it is asked again"
+                    );
                     told = why;
                 }
             }
@@ -192,14 +194,21 @@ impl Others {
         let total_bytes: u64 = offer.files.iter().map(|file| file.data).sum();
         let mut done_bytes = total_bytes - missing.iter().map(|file| file.end() - file.from).sum::<u64>();
         tracing::info!(
-            node, total_bytes, here = done_bytes, from = offer.log_start, to = offer.log_end,
+            node,
+            total_bytes,
+            here = done_bytes,
+            from = offer.log_start,
+            to = offer.log_end,
             "taking the log from the node that leads; what this one has of it stays"
         );
         for mut file in missing {
-            while let Some(bytes) = self.stretch(node, stage, &file, &mut |bytes| {
-                done_bytes += bytes;
-                progress.enter(StartStep::Pulling { done_bytes, total_bytes });
-            }).await? {
+            while let Some(bytes) = self
+                .stretch(node, stage, &file, &mut |bytes| {
+                    done_bytes += bytes;
+                    progress.enter(StartStep::Pulling { done_bytes, total_bytes });
+                })
+                .await?
+            {
                 file.from += bytes;
             }
         }

@@ -149,6 +149,8 @@ impl NodeParts {
         }
         Arc::new(Nodes {
             behind: self.signals.behind(),
+            scrub: self.scrub.clone(),
+            repaired: !self.repaired.is_empty(),
             leader,
             shard: self.shard.clone(),
             leaders: common.leaders.clone(),
@@ -209,6 +211,7 @@ impl NodeParts {
             segment_size: self.segment_size,
             missing: self.missing.clone(),
             scrub: self.scrub.clone(),
+            repaired: self.repaired.clone(),
             routes: common.routes.clone(),
             turns: common.turns.clone(),
         })

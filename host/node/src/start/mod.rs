@@ -7,6 +7,7 @@ mod writing;
 
 use std::sync::{Arc, Mutex};
 
+use vouch_commitlog::LogPosition;
 use vouch_storage::{Lookups, Opened, OpenedLog, Requests, StartError, StartProgress};
 
 use crate::node::{Node, NodeIdentity};
@@ -48,11 +49,7 @@ fn check_peers(config: &NodeConfig) -> Result<(), StartError> {
 ///
 /// # Errors
 /// The start failed for another reason; or nobody else has the log.
-fn what_others_have(
-    config: &NodeConfig,
-    error: StartError,
-    progress: &StartProgress,
-) -> Result<Lacking, StartError> {
+fn what_others_have(config: &NodeConfig, error: StartError, progress: &StartProgress) -> Result<Lacking, StartError> {
     let is_lost = matches!(error, StartError::Damaged(_) | StartError::NoSnapshot { .. });
     if !is_lost || config.peers.is_none() {
         return Err(error);
@@ -95,12 +92,13 @@ impl Node {
     fn begin(config: NodeConfig, time: Arc<dyn TimeSource>, progress: &StartProgress) -> Result<Self, StartError> {
         components::check_settings(&config)?;
         check_peers(&config)?;
-        let mut lacking = config.lacking.clone();
+        let (mut lacking, mut repaired) = (config.lacking.clone(), Vec::new());
         loop {
             if let Some((lacking, peers)) = lacking.take().zip(config.peers.as_ref()) {
+                repaired.extend_from_slice(&lacking.damaged);
                 pull(&config.storage(), peers, lacking, progress)?;
             }
-            match Self::begin_here(config.clone(), time.clone(), progress) {
+            match Self::begin_here(config.clone(), &repaired, time.clone(), progress) {
                 Ok(node) => return Ok(node),
                 Err(NoStart::Lacks(what)) => lacking = Some(what),
                 Err(NoStart::Failed(error)) => lacking = Some(what_others_have(&config, error, progress)?),
@@ -109,7 +107,12 @@ impl Node {
     }
 
     /// Opens the folder, starts the threads, and makes a node of it all. What fails leaves nothing running.
-    fn begin_here(config: NodeConfig, time: Arc<dyn TimeSource>, progress: &StartProgress) -> Result<Self, NoStart> {
+    fn begin_here(
+        config: NodeConfig,
+        repaired: &[LogPosition],
+        time: Arc<dyn TimeSource>,
+        progress: &StartProgress,
+    ) -> Result<Self, NoStart> {
         let inbox = Arc::new(Inbox::new(config.bytes_in_flight));
         let storage = config.storage();
         let report_to = inbox.clone();
@@ -173,6 +176,7 @@ impl Node {
             folder: storage.folder(),
             segment_size,
             missing,
+            repaired: repaired.to_vec(),
             store,
             engine,
             identity: NodeIdentity { cluster_id: init.cluster_id, node, handle_key: init.handle_key, shard: SHARD },

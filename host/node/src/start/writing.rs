@@ -120,7 +120,16 @@ impl Begin<'_> {
         let adopted = state.parts().last().copied().unwrap_or(0);
         let prepared = self.config.zero_ahead.min(self.segment_size);
         let reader = self.reader.clone();
-        let log = OutputLog { appender, reader, prepared, replica, file: *file, base, tail, catch_up: self.config.catch_up_log };
+        let log = OutputLog {
+            appender,
+            reader,
+            prepared,
+            replica,
+            file: *file,
+            base,
+            tail,
+            catch_up: self.config.catch_up_log,
+        };
         let output = Output::Log(Box::new(log));
         let (on_begun, begun) = sync_channel(1);
         let cluster_id = self.folders.cluster_id()?;

@@ -94,7 +94,8 @@ impl Core {
 fn slowest(replica: &Replica<LeaderEntry>, within: u64) -> Option<u64> {
     let end = replica.position_behind(replica.commit()).unwrap_or(0);
     let lacks = |other: &FollowerProgress| end.saturating_sub(other.durable_to.unwrap_or(0));
-    let is_near = |other: &FollowerProgress| lacks(other) <= within && (within == u64::MAX || other.durable_to.is_some());
+    let is_near =
+        |other: &FollowerProgress| lacks(other) <= within && (within == u64::MAX || other.durable_to.is_some());
     let there = replica.followers().into_iter().filter(|other| other.is_heard && is_near(other));
     there.map(|other| other.durable).min()
 }

@@ -13,7 +13,9 @@ pub enum PullError {
     #[error("what the other node offers cannot be taken: {0}")]
     Offer(String),
     /// What is offered ends before what this node acknowledged; ask again in a moment.
-    #[error("the other node knows the log to be committed up to {offered}, and this one has acknowledged it up to {needed}")]
+    #[error(
+        "the other node knows the log to be committed up to {offered}, and this one has acknowledged it up to {needed}"
+    )]
     TooShort {
         /// Where the offer ends.
         offered: u64,

@@ -28,5 +28,5 @@ mod unsound;
 pub use error::PullError;
 pub use offer::{OfferedFile, PullOffer, open_offered};
 pub use stage::{MissingFile, PullStage};
-pub use unsound::unsound_segments;
 pub(crate) use take_place::{finish, is_under_way};
+pub use unsound::unsound_segments;

@@ -170,8 +170,17 @@ mod tests {
             assert!(is_offered(&name.replace('P', position)), "{name}");
         }
         for name in [
-            "replica", "log/P.spare", "log/../replica", "../P.log", "/log/P.log", "log/4096.log", "log/P.log/..",
-            "snapshots/P.part.unfinished", "snapshots/../log/P.log", "log/-0000000000000004096.log", "",
+            "replica",
+            "log/P.spare",
+            "log/../replica",
+            "../P.log",
+            "/log/P.log",
+            "log/4096.log",
+            "log/P.log/..",
+            "snapshots/P.part.unfinished",
+            "snapshots/../log/P.log",
+            "log/-0000000000000004096.log",
+            "",
         ] {
             assert!(!is_offered(&name.replace('P', position)), "{name}");
         }

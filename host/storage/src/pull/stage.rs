@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use vouch_consensus::NodeId;
 use vouch_commitlog::LogPosition;
+use vouch_consensus::NodeId;
 use vouch_files::{create_dir_all, sync, write};
 
+use super::PullError;
 use super::error::failed;
 use super::offer::{OfferedFile, PullOffer};
 use super::staged::{StagedFile, length_of};
 use super::take_place::{COMPLETE, gathered, take_place};
-use super::PullError;
 use crate::backup::{self, BackupProgress, ExpectedShard, check_shard};
 use crate::config::StorageConfig;
 use crate::error::StartError;

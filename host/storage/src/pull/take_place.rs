@@ -57,7 +57,10 @@ pub(crate) fn finish(shard: &ShardFolder) -> Result<(), StartError> {
     let here = shard.path();
     if !here.exists() && before(shard).exists() {
         let complete = gathered(shard).path().join(COMPLETE).exists();
-        tracing::info!(complete, "an earlier start ended while files of another node took their place; going on with that");
+        tracing::info!(
+            complete,
+            "an earlier start ended while files of another node took their place; going on with that"
+        );
         let back = || fs::rename(before(shard), here).and_then(|()| sync_above(here));
         let put = if complete { put_in_place(shard) } else { back() };
         put.map_err(error::failed("rename", here))?;

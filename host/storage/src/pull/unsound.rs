@@ -27,7 +27,8 @@ pub fn unsound_segments(
         return Ok(None);
     }
     let size = identity.segment_size;
-    let segments = |from: u64, to: u64| (from / size..to.div_ceil(size).max(from / size + 1)).map(move |n| LogPosition(n * size));
+    let segments =
+        |from: u64, to: u64| (from / size..to.div_ceil(size).max(from / size + 1)).map(move |n| LogPosition(n * size));
     let known = Known::of_shard(&shard, name, &Snapshots::of_folder(shard.snapshots()))?;
     let verify = || -> Result<Verification, vouch_commitlog::OpenError> {
         let log = known.look_at(LogFolder::open(&shard.log())?);

@@ -127,7 +127,10 @@ fn a_pull_that_was_cut_short_goes_on_with_what_it_has_of_segments_and_with_anoth
     let goes_on = |file: &&MissingFile| file.source().starts_with("log/") && file.from == 100_000;
     assert!(missing.iter().filter(goes_on).count() > 0, "{missing:?}");
     let whole = missing.iter().filter(|file| file.source().starts_with("snapshots/"));
-    assert!(whole.clone().count() > 0 && whole.clone().all(|file| file.from == 0), "another snapshot has another one's name");
+    assert!(
+        whole.clone().count() > 0 && whole.clone().all(|file| file.from == 0),
+        "another snapshot has another one's name"
+    );
     two.fetch(&mut stage, &missing, u64::MAX);
     finish(&mut stage, &offer).unwrap();
     stage.end();

@@ -140,7 +140,8 @@ impl Bench {
         let list = List { covered: true, ..List::default() };
         let replica = closed.is_none().then(|| behind(EntryId::default(), LogPosition(0), Vote::default()).unwrap());
         let (state, applied, log, reserve) = (State::default(), LogPosition(0), standing(&list), 1000);
-        let beginning = CoreBeginning { state, applied, log, tail: Vec::new(), reserve, catch_up: 1 << 30, replica, closed };
+        let beginning =
+            CoreBeginning { state, applied, log, tail: Vec::new(), reserve, catch_up: 1 << 30, replica, closed };
         let now = Moment { time: BEGIN, at: began };
         Self {
             core: Core::new(beginning, now),
