@@ -6,6 +6,7 @@ import os
 import selectors
 import socket
 import subprocess
+import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -199,11 +200,43 @@ class UntrustedMariaDb(MariaDb):
         return clients_of_mariadb(self, None)
 
 
+class PlainLoad:
+    """The same on the same database, by `plain_client.py` in a process of its own; the settings say what and how often."""
+
+    def __init__(self, settings: dict, each_second: int):
+        script = Path(__file__).with_name("plain_client.py")
+        self.process = subprocess.Popen([sys.executable, script, json.dumps({**settings, "each_second": each_second})],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> "PlainLoad":
+        return self
+
+    def __exit__(self, *_):
+        said, _ = self.process.communicate(timeout=20)
+        assert self.process.returncode == 0
+        self.did = json.loads(said)
+
+    def told(self) -> str:
+        asked, refused = (self.did.get(what, 0) / self.did["seconds"] for what in ("asked", "refused"))
+        return f"{asked:.0f} statements and {refused:.0f} refusals a second by a plain client"
+
+
+def certificate_of_nobody(folder: Path) -> Path:
+    """One that issued none of the others."""
+    certificate = folder / "nobody"
+    done = subprocess.run(_request_of_certificate(folder / "nobody-key", certificate), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return certificate
+
+
 def _issue_certificate(server):
     server.port = int(free_address().rsplit(":", 1)[1])
-    server._run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-                "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", server.folder / "key",
-                "-out", server.folder / "certificate")
+    server._run(*_request_of_certificate(server.folder / "key", server.folder / "certificate"))
+
+
+def _request_of_certificate(key: Path, certificate: Path) -> list[str]:
+    return ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+            "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
 
 
 # ---- what one can see of a node ---------------------------------------------------------------------------------------------
@@ -251,6 +284,11 @@ def send_p99_ms(broker, seconds: int, rate: int) -> float:
     done = subprocess.run([str(each) for each in command], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)["rounds"][0]["vouch"]["p99_us"] / 1000
+
+
+def pool_of(attackers: list[Attacker]) -> int:
+    """Connections at most, of all bindings together."""
+    return sum(each.grant.get("pool", 4) for each in attackers)
 
 
 def let_others_go_first(server):
