@@ -72,8 +72,8 @@ struct Door {
 
 impl Door {
     async fn shut_before(to: u16) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let port = listener.local_addr().expect("a bound listener has an address").port();
         let door = Self { port, sent_away: Arc::default(), is_shut: Arc::new(AtomicBool::new(true)) };
         let (sent_away, is_shut) = (door.sent_away.clone(), door.is_shut.clone());
         tokio::spawn(async move {
@@ -83,7 +83,7 @@ impl Door {
                     continue;
                 }
                 tokio::spawn(async move {
-                    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, to)).await.unwrap();
+                    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, to)).await.expect("a server");
                     let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
                 });
             }
