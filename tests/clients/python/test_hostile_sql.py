@@ -20,7 +20,7 @@ import pytest
 from broker import wait_until
 from clients import Checker, message, producer, receive_and_ack, send_half, simple_consumer
 from databases import Database
-from hostile_sql import (Attack, Attacker, PlainLoad, SilentServer, UntrustedMariaDb, UntrustedPostgres, certificate_of_nobody,
+from hostile_sql import (TOLD_WITHIN_S, Attack, Attacker, PlainLoad, SilentServer, UntrustedMariaDb, UntrustedPostgres, certificate_of_nobody,
                          clients_of, let_others_go_first, memory_mib, metric, pool_of, send_p99_ms)
 from races import AT_ONCE, SIZES, Field, node_with_components
 
@@ -33,7 +33,7 @@ WINDOWS = 2
 # A binding that was asked leaves 2 to 5 MiB with the allocator, and there are up to five. Two of the rows that are refused here,
 # kept, would be more than this, and so would be 0.5 MiB of each transaction or half of what one instance may have.
 MEMORY_GROWS_MIB = 32
-TOLD_WITHIN_S, GONE_WITHIN_S = 20, 10
+GONE_WITHIN_S = 10
 
 KINDS = ("postgres", "mariadb")
 NOT_ACCEPTED = "unavailable: the database did not accept a connection before the deadline"
