@@ -222,7 +222,10 @@ class PlainLoad:
         return self
 
     def __exit__(self, *_):
-        said, _ = self.process.communicate(timeout=20)
+        try:
+            said, _ = self.process.communicate(timeout=20)
+        finally:
+            self.process.kill()
         assert self.process.returncode == 0
         self.did = json.loads(said)
 

@@ -44,14 +44,16 @@ class Postgres:
 
 class MariaDb:
     def __init__(self, where: dict):
-        self.connection = pymysql.connect(**where, autocommit=True, cursorclass=pymysql.cursors.SSCursor,
-                                          read_timeout=ANSWERS_WITHIN_S)
+        self.connection = pymysql.connect(**where, autocommit=True, read_timeout=ANSWERS_WITHIN_S)
 
     def rows(self, statement: str):
-        cursor = self.connection.cursor()
-        cursor.execute(statement)
-        cursor.fetchmany(ROWS)
-        # What is left of the answer is not read, so the connection goes.
+        """Of an answer that is longer the rest is not read, and the connection goes. A cursor would read it, however long it is."""
+        self.connection._execute_command(COMMAND.COM_QUERY, statement)
+        ends = 0    # of the columns, and of the rows
+        for _ in range(ROWS):
+            ends += self.connection._read_packet().is_eof_packet()
+            if ends == 2:
+                return True
         return False
 
     def begins(self, statement: str):
