@@ -59,7 +59,7 @@ impl Member {
         let mut vouch = vouch();
         vouch
             .args(["serve", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--zero-ahead", "1MiB"])
-            .arg("--data-dir")
+            .args(["--snapshot-every", "32MiB", "--data-dir"])
             .arg(folder.join("data"))
             .args(flags);
         vouch
