@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each suite uses a part of it")]
 
 pub(crate) mod checking;
+pub(crate) mod figures;
 
 use std::path::Path;
 use std::time::Duration;
