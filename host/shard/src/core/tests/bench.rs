@@ -399,7 +399,7 @@ fn checkpoint(entry: &EntryToAppend, position: LogPosition, end: LogPosition) ->
 
 fn standing(log: &List) -> LogStanding {
     LogStanding {
-        start: LogPosition(log.start),
+        start: LogPosition::START,
         appended: LogPosition(log.end),
         durable: LogPosition(log.durable),
         covered: log.covered,
@@ -424,6 +424,7 @@ fn told(command: &Command) -> String {
         Command::Cut { last, .. } => format!("cut behind {last:?}"),
         Command::AppendSpan(span) => format!("append entry {} of term {}", span.index(), span.term()),
         Command::Send(message, _) => format!("send {message:?}"),
+        Command::FellBehind => "fell behind".to_owned(),
         Command::DirectoryChanged => "directory changed".to_owned(),
         Command::MembersChanged => "members changed".to_owned(),
         Command::SecretsChanged => "secrets changed".to_owned(),
