@@ -1,5 +1,6 @@
 //! One shard, as tasks talk to it.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -240,10 +241,10 @@ impl Shard {
         .await
     }
 
-    /// Keeps the log from here on until then, for another node that takes what lies before from this one's disk. The latest word
-    /// counts.
-    pub fn hold(&self, from: LogPosition, until: Instant) {
-        self.inbox.push(Request::Hold(from, until));
+    /// Keeps the log from the begin of this stretch on until then, for another node that takes the stretch from this one's disk and what
+    /// follows from its leader. The latest word counts.
+    pub fn hold(&self, taken: Range<LogPosition>, until: Instant) {
+        self.inbox.push(Request::Hold(taken, until));
     }
 
     /// Lets another member lead, as soon as that has all of the log. Who leads then is seen in [`Self::group`]; if that member

@@ -1,6 +1,7 @@
 //! What this node lets others take from its disk, as long as it leads: see `vouch_storage::PullOffer`.
 
 use std::io::{self, SeekFrom};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,8 +31,7 @@ type Source = Pin<Box<dyn AsyncRead + Send>>;
 /// Who takes what at the moment.
 struct Taker {
     node: NodeId,
-    log_start: LogPosition,
-    log_end: LogPosition,
+    log: Range<LogPosition>,
     until: Instant,
 }
 
@@ -60,18 +60,18 @@ impl Takers {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(taker);
     }
 
-    /// The node asks for more: from where on it needs the log, which is kept so much longer. Nothing where it has no offer any more.
-    fn goes_on(&self, node: NodeId, now: Instant) -> Option<LogPosition> {
+    /// The node asks for more: what it takes of the log, which is kept so much longer. Nothing where it has no offer any more.
+    fn goes_on(&self, node: NodeId, now: Instant) -> Option<Range<LogPosition>> {
         let mut taker = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let taker = taker.as_mut().filter(|taker| taker.node == node && now < taker.until)?;
         taker.until = now + ASKS_WITHIN;
-        Some(taker.log_start)
+        Some(taker.log.clone())
     }
 
     /// The node has all: from where on it needs the log now.
     fn end(&self, node: NodeId) -> Option<LogPosition> {
         let mut taker = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        taker.take_if(|taker| taker.node == node).map(|taker| taker.log_end)
+        taker.take_if(|taker| taker.node == node).map(|taker| taker.log.end)
     }
 }
 
@@ -108,11 +108,12 @@ impl ShardFiles {
             }
         }
         let standing = self.shard.standing().await.map_err(|why| other(why.to_string()))?;
-        // What is committed goes no further than this until it is noted, so nothing of it goes while it is looked at.
-        let begin = standing.durable;
-        self.shard.hold(LogPosition::START, Instant::now() + ASKS_WITHIN);
+        // Others may have acknowledged more than is durable here, and nothing beyond what is written.
+        let written = standing.appended;
+        // All stays while it is looked at.
+        self.shard.hold(LogPosition::START..LogPosition::START, Instant::now() + ASKS_WITHIN);
         let data_dir = self.data_dir.clone();
-        let offer = spawn_blocking(move || PullOffer::of_folder(&data_dir, begin)).await;
+        let offer = spawn_blocking(move || PullOffer::of_folder(&data_dir, written)).await;
         let offer = offer.map_err(|error| other(error.to_string()))?.map_err(|why| other(why.to_string()))?;
         let until = Instant::now() + ASKS_WITHIN;
         let (log_start, log_end) = (LogPosition(offer.log_start), LogPosition(offer.log_end));
@@ -120,8 +121,9 @@ impl ShardFiles {
             %node, files = offer.files.len(), from = log_start.0, to = log_end.0,
             "another node takes the log from this one, which it lacks"
         );
-        self.takers.begin(Taker { node, log_start, log_end, until });
-        self.shard.hold(log_start, until);
+        let log = log_start..log_end;
+        self.takers.begin(Taker { node, log: log.clone(), until });
+        self.shard.hold(log, until);
         let document: Source = Box::pin(io::Cursor::new(offer.encode()));
         Ok(document)
     }
@@ -129,7 +131,7 @@ impl ShardFiles {
     fn taken(&self, node: NodeId) -> Source {
         if let Some(log_end) = self.takers.end(node) {
             tracing::info!(%node, to = log_end.0, "another node has the log that it took from this one");
-            self.shard.hold(log_end, Instant::now() + STARTS_WITHIN);
+            self.shard.hold(log_end..log_end, Instant::now() + STARTS_WITHIN);
         }
         Box::pin(tokio::io::empty())
     }
@@ -159,14 +161,16 @@ mod tests {
     #[test]
     fn one_node_takes_at_a_time_until_it_has_all_or_asks_for_nothing_more() {
         let (takers, now) = (Takers::default(), Instant::now());
-        let taker =
-            |node, until| Taker { node: NodeId(node), log_start: LogPosition(1), log_end: LogPosition(9), until };
+        let taker = |node, until| Taker { node: NodeId(node), log: LogPosition(1)..LogPosition(9), until };
         assert_eq!((takers.may_begin(NodeId(2), now), takers.goes_on(NodeId(2), now)), (Ok(()), None));
         takers.begin(taker(2, now + ASKS_WITHIN));
         assert_eq!(takers.may_begin(NodeId(2), now), Ok(()), "it may begin anew");
         assert_eq!(takers.may_begin(NodeId(3), now), Err(NodeId(2)));
         let later = now + ASKS_WITHIN / 2;
-        assert_eq!((takers.goes_on(NodeId(3), later), takers.goes_on(NodeId(2), later)), (None, Some(LogPosition(1))));
+        assert_eq!(
+            (takers.goes_on(NodeId(3), later), takers.goes_on(NodeId(2), later)),
+            (None, Some(LogPosition(1)..LogPosition(9)))
+        );
         assert_eq!(takers.may_begin(NodeId(3), now + ASKS_WITHIN), Err(NodeId(2)), "it asked meanwhile");
         let silent = later + ASKS_WITHIN;
         assert_eq!((takers.may_begin(NodeId(3), silent), takers.goes_on(NodeId(2), silent)), (Ok(()), None));

@@ -1,6 +1,7 @@
 //! How this node takes from another one's disk what it lacks, before a replica of it runs: see `vouch_storage::PullStage`.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use vouch_transport::{
 
 use super::address_book::AddressBook;
 use super::offering::{OFFER, TAKEN};
+use super::removal::tells_removal;
 use super::runtime::PeerRuntime;
 use super::settings::PeerSettings;
 use super::speaking::{CLUSTER_INCARNATION, is_own};
@@ -28,7 +30,7 @@ const STRETCH: u64 = 64 << 20;
 /// An offer is a line for each file.
 const OFFER_MAX: u64 = 64 << 20;
 /// Before others are asked again.
-const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_secs(1);
 /// Between two looks whether the start was given up.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -83,7 +85,7 @@ pub(crate) fn pull(
     let stage = PullStage::of_folder(storage, &lacking.damaged, progress)?;
     let transport = transport(settings, &stage)?;
     let runtime = PeerRuntime::start().map_err(StartError::Thread)?;
-    let others = Others { transport, lacking };
+    let others = Others { transport, lacking, data_dir: storage.data_dir.clone() };
     // Whoever starts a node may be on a thread of a runtime, which must not wait for another one.
     let pulled = thread::scope(|scope| {
         scope.spawn(|| runtime.handle().block_on(others.pull_or_give_up(stage, progress))).join()
@@ -112,6 +114,8 @@ fn transport(settings: &PeerSettings, stage: &PullStage) -> Result<Transport, St
 struct Others {
     transport: Transport,
     lacking: Lacking,
+    /// Of this node.
+    data_dir: PathBuf,
 }
 
 /// Why a node is not taken from now.
@@ -124,6 +128,20 @@ enum NotNow {
 impl From<PullFailed> for NotNow {
     fn from(failed: PullFailed) -> Self {
         Self::Later(failed.to_string())
+    }
+}
+
+impl NotNow {
+    /// A node that is none of the cluster's any more hears that, and notes it in its folder, which no start takes again.
+    fn or_removed(self, node: NodeId, data_dir: &Path) -> Self {
+        let Self::Later(why) = &self else { return self };
+        if !tells_removal(why, node) {
+            return self;
+        }
+        if let Err(error) = vouch_storage::note_removed(data_dir) {
+            tracing::error!(%error, "that this node was removed cannot be noted in its folder");
+        }
+        Self::Ended(StartError::Removed(data_dir.to_owned()))
     }
 }
 
@@ -167,7 +185,8 @@ impl Others {
         let mut told = String::new();
         loop {
             for node in &nodes {
-                let why = match self.pull_from(*node, &mut stage, progress).await {
+                let pulled = self.pull_from(*node, &mut stage, progress).await;
+                let why = match pulled.map_err(|why| why.or_removed(stage.node(), &self.data_dir)) {
                     Ok(()) => {
                         stage.end();
                         return Ok(());

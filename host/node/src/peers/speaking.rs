@@ -296,6 +296,12 @@ impl Speaking {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|open| open.listener.local_addr())
     }
 
+    /// Ends it on a thread that may wait, for a start that does not come to its end: the address is free again when this returns.
+    pub(crate) fn stop_at_once(self: &Arc<Self>) {
+        let speaking = self.clone();
+        let _ = self.runtime.run(async move { speaking.stop().await }).recv();
+    }
+
     /// Speaks with nobody any more. When this resolves, no call of another node is served.
     pub(crate) async fn stop(&self) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();

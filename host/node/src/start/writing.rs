@@ -167,6 +167,7 @@ impl Begin<'_> {
         match begins {
             Ok((begun, upkeep)) => Ok(BegunShard { shard, speaking, begun, upkeep }),
             Err(error) => {
+                speaking.iter().for_each(Speaking::stop_at_once);
                 shard.stop();
                 Err(error)
             }

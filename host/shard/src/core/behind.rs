@@ -6,6 +6,7 @@
 //!   snapshot from another node's disk: nothing is lost by it but time.
 //! - A replica that was told that it is behind decides nothing anew: it goes on with what it hears until it is stopped.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use vouch_commitlog::LogPosition;
@@ -17,8 +18,9 @@ use super::{Command, Core, LeaderEntry};
 pub(super) struct Behind {
     /// A member that lives and lacks no more bytes than these gets them from its leader.
     within: u64,
-    /// From here on the log is kept until then, for nodes that take what lies before from this one's disk.
-    held: Option<(LogPosition, Instant)>,
+    /// A stretch of the log that another node takes from this one's disk, and until when all from its begin on is kept for that: the
+    /// bytes of the stretch, and behind it the names, too.
+    held: Option<(Range<LogPosition>, Instant)>,
     /// That this replica is itself too far behind was told.
     is_told: bool,
 }
@@ -28,13 +30,13 @@ impl Behind {
         Self { within: bytes, held: None, is_told: false }
     }
 
-    /// Keeps the log from here on until then. The latest word counts.
-    pub(super) fn hold(&mut self, from: LogPosition, until: Instant) {
-        self.held = Some((from, until));
+    /// Keeps the log from the begin of this stretch on until then. The latest word counts.
+    pub(super) fn hold(&mut self, taken: Range<LogPosition>, until: Instant) {
+        self.held = Some((taken, until));
     }
 
-    fn held(&self, now: Instant) -> Option<LogPosition> {
-        self.held.filter(|(_, until)| now < *until).map(|(from, _)| from)
+    fn held(&self, now: Instant) -> Option<&Range<LogPosition>> {
+        self.held.as_ref().filter(|(_, until)| now < *until).map(|(taken, _)| taken)
     }
 }
 
@@ -61,7 +63,7 @@ impl Core {
         let (now, behind) = (self.now.at, &self.behind);
         let Some(replica) = self.replica.as_mut().filter(|_| !awaits_others) else { return };
         self.keeps_names &= !replica.is_alone();
-        let held = behind.held(now).and_then(|from| replica.index_before(from.0));
+        let held = behind.held(now).and_then(|taken| replica.index_before(taken.end.0));
         let needed = slowest(replica, within).into_iter().chain(held).min().unwrap_or(u64::MAX);
         replica.forget(covered.saturating_sub(1).min(needed));
     }
@@ -72,7 +74,7 @@ impl Core {
         if self.awaits_all() || self.awaits_word() {
             return Some(LogPosition::START);
         }
-        let held = self.behind.held(self.now.at);
+        let held = self.behind.held(self.now.at).map(|taken| taken.start);
         if replica.is_alone() {
             return held;
         }

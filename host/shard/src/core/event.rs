@@ -1,5 +1,6 @@
 //! What the core of a shard is told.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use vouch_broker::state::Copies;
@@ -84,8 +85,9 @@ pub enum Request {
     Standing(Box<dyn FnOnce(Standing) + Send>),
     /// The older of two snapshots covers everything up to this index: names of what lies before it are needed no more.
     Covered(u64),
-    /// Keep the log from here on until then: another node takes what lies before from this one's disk, and the rest from its leader.
-    Hold(LogPosition, Instant),
+    /// Keep the log from the begin of this stretch on until then: another node takes that from this one's disk, and the rest from its
+    /// leader.
+    Hold(Range<LogPosition>, Instant),
     /// Forget no names of entries from now on, as long as others may need them; say where those begin that are known.
     KeepNames(Box<dyn FnOnce(LogPosition) + Send>),
     /// Know these, too, which end where those begin that are known.

@@ -60,7 +60,7 @@ impl Core {
             Request::Group(tell) => _ = self.group_standing().map(tell),
             Request::HandOver(to, reply) => self.hand_over(to, reply, outside),
             Request::Covered(index) => self.forget_names(index),
-            Request::Hold(from, until) => self.behind.hold(from, until),
+            Request::Hold(taken, until) => self.behind.hold(taken, until),
             Request::Adopt(part, copies) => self.adopt(part, copies),
             Request::ReadFrom(part, copies) => self.read_from(part, copies),
             // While it stops, too: not even the mark of the end is written then.
