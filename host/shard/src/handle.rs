@@ -241,6 +241,11 @@ impl Shard {
         .await
     }
 
+    /// Index of the last entry that ends at this position of the log or before it; `None` where its name is not known here.
+    pub async fn index_before(&self, position: LogPosition) -> Result<Option<u64>, NotDone> {
+        self.ask(|reply| Request::IndexBefore(position, Box::new(move |index| _ = reply.send(index)))).await
+    }
+
     /// Keeps the log from the begin of this stretch on until then, for another node that takes the stretch from this one's disk and what
     /// follows from its leader. The latest word counts.
     pub fn hold(&self, taken: Range<LogPosition>, until: Instant) {

@@ -22,7 +22,6 @@ use vouch_commitlog::LogReader;
 use vouch_consensus::Role;
 use vouch_shard::clock::Clock;
 use vouch_shard::{GroupStanding, Shard, WhoBelongs};
-use vouch_storage::ScrubReport;
 use vouch_transport::{LinkState, RereadSecurity};
 
 use crate::forwarding::{ForwardedAsk, HttpApi, HttpCall, HttpCallAnswer, Leaders, ServeHttp, answer_of};
@@ -56,10 +55,6 @@ pub struct Nodes {
     pub(crate) log: LogReader,
     pub(crate) belongs: watch::Receiver<WhoBelongs>,
     pub(crate) behind: watch::Receiver<bool>,
-    /// What the scrubber found.
-    pub(crate) scrub: Arc<ScrubReport>,
-    /// At its start it took from others what was damaged.
-    pub(crate) repaired: bool,
     pub(crate) clock: Arc<Clock>,
     pub(crate) cluster_id: [u8; 16],
     pub(crate) segment_size: u64,

@@ -67,8 +67,12 @@ impl PeerKeeper {
     fn follow(&mut self) {
         let belongs = self.belongs.borrow_and_update();
         let addresses = self.hearsay.addresses(&belongs, self.nodes.me);
+        let knows_me = belongs.nodes.nodes.contains_key(&self.nodes.me);
         drop(belongs);
-        self.book.note(&addresses);
+        // A state that does not know of this node itself is not there yet.
+        if knows_me {
+            self.book.note(&addresses);
+        }
         self.nodes.are(&addresses);
     }
 

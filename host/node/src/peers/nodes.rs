@@ -188,7 +188,7 @@ impl PeerNodes {
     }
 
     /// Whether there is a connection to it.
-    pub(crate) fn is_up(&self, node: NodeId) -> bool {
+    pub(super) fn is_up(&self, node: NodeId) -> bool {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
         links.get(&node).is_some_and(|links| links.calls.state().is_up() && links.group.state().is_up())
     }

@@ -1,4 +1,4 @@
-//! What this node lets others take from its disk, as long as it leads: see `vouch_storage::PullOffer`.
+//! What this node lets others take from its disk: see `vouch_storage::PullOffer`.
 
 use std::io::{self, SeekFrom};
 use std::ops::Range;
@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncSeekExt};
 use tokio::task::spawn_blocking;
+use vouch_broker::NotDone;
 use vouch_cluster::NodeId;
 use vouch_commitlog::LogPosition;
 use vouch_consensus::Role;
 use vouch_shard::Shard;
-use vouch_storage::{PullOffer, open_offered};
+use vouch_storage::{OfferedBy, PullOffer, open_offered};
 use vouch_transport::{PeerIdentity, ServeFiles};
 
 /// Under this name stands what is offered at this moment.
@@ -97,35 +98,42 @@ impl ShardFiles {
     async fn offer(&self, node: NodeId) -> io::Result<Source> {
         let busy = |taker| other(format!("node {taker} is taking the log from this one; ask again when it has it"));
         self.takers.may_begin(node, Instant::now()).map_err(busy)?;
-        let group = self.shard.group().await.map_err(|why| other(why.to_string()))?;
-        match group.role {
-            // Then all that was committed before its term is known to be.
-            Role::Leads { since } if group.committed >= since.index => {}
-            Role::Leads { .. } => return Err(other("this node only begins to lead; ask again".to_owned())),
-            Role::Follows { leader } => {
-                let leader = leader.map_or("nobody".to_owned(), |leader| format!("node {leader}"));
-                return Err(other(format!("this node does not lead, {leader} does")));
-            }
-        }
-        let standing = self.shard.standing().await.map_err(|why| other(why.to_string()))?;
-        // Others may have acknowledged more than is durable here, and nothing beyond what is written.
-        let written = standing.appended;
         // All stays while it is looked at.
         self.shard.hold(LogPosition::START..LogPosition::START, Instant::now() + ASKS_WITHIN);
-        let data_dir = self.data_dir.clone();
-        let offer = spawn_blocking(move || PullOffer::of_folder(&data_dir, written)).await;
-        let offer = offer.map_err(|error| other(error.to_string()))?.map_err(|why| other(why.to_string()))?;
+        let offer = self.look().await;
+        let Ok(offer) = offer else {
+            self.shard.hold(LogPosition::BEYOND..LogPosition::BEYOND, Instant::now());
+            return offer.map(|_| unreachable!("it is none"));
+        };
         let until = Instant::now() + ASKS_WITHIN;
-        let (log_start, log_end) = (LogPosition(offer.log_start), LogPosition(offer.log_end));
+        let log = LogPosition(offer.log_start)..LogPosition(offer.log_end);
         tracing::info!(
-            %node, files = offer.files.len(), from = log_start.0, to = log_end.0,
-            "another node takes the log from this one, which it lacks"
+            %node,
+            files = offer.files.len(),
+            from = log.start.0,
+            to = log.end.0,
+            "offering the log to another node, which lacks some of it"
         );
-        let log = log_start..log_end;
         self.takers.begin(Taker { node, log: log.clone(), until });
         self.shard.hold(log, until);
         let document: Source = Box::pin(io::Cursor::new(offer.encode()));
         Ok(document)
+    }
+
+    /// The files, and how far this node is. What it knows to be committed stays so, whoever leads: so any member may offer it. That it
+    /// leads is asked before the end of its log: what it hears of others later was not acknowledged to it then.
+    async fn look(&self) -> io::Result<PullOffer> {
+        let refused = |why: NotDone| other(why.to_string());
+        let data_dir = self.data_dir.clone();
+        let offer = spawn_blocking(move || PullOffer::of_folder(&data_dir)).await;
+        let mut offer = offer.map_err(|error| other(error.to_string()))?.map_err(|why| other(why.to_string()))?;
+        let last_index = self.shard.index_before(LogPosition(offer.log_end)).await.map_err(refused)?;
+        let last_index = last_index.ok_or_else(|| other("what is committed here moved on; ask again".to_owned()))?;
+        let group = self.shard.group().await.map_err(refused)?;
+        // Only who has applied an entry of its own term is a leader that everybody's word of before has reached.
+        let leads = matches!(group.role, Role::Leads { since } if group.committed >= since.index);
+        offer.by = OfferedBy { term: group.term, leads, last_index, written_index: group.last };
+        Ok(offer)
     }
 
     fn taken(&self, node: NodeId) -> Source {

@@ -31,6 +31,7 @@ const STRETCH: u64 = 64 << 20;
 const OFFER_MAX: u64 = 64 << 20;
 /// Before others are asked again.
 const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Between two looks whether the start was given up.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -72,7 +73,7 @@ impl PeerAdmission for NobodyComes {
     }
 }
 
-/// Takes what the node lacks, from whoever leads. When this returns the folder holds a log that goes as far as theirs did.
+/// Takes what the node lacks, from whoever has it. When this returns the folder holds a log that goes as far as theirs did.
 ///
 /// # Errors
 /// The folder cannot be used, the disk refuses, or the start is given up. That nobody leads, or is reached, is waited for.
@@ -182,7 +183,7 @@ impl Others {
         let any = self.lacking.any.iter().map(|address| (ANY_NODE, address));
         any.for_each(|(node, address)| self.transport.peers().set(node, address));
         let nodes: Vec<u64> = self.transport.peers().all().into_keys().collect();
-        let mut told = String::new();
+        let (mut told, mut pause) = (BTreeMap::new(), PAUSE);
         loop {
             for node in &nodes {
                 let pulled = self.pull_from(*node, &mut stage, progress).await;
@@ -194,16 +195,16 @@ impl Others {
                     Err(NotNow::Later(why)) => why,
                     Err(NotNow::Ended(error)) => return Err(error),
                 };
-                let why = format!("node {node}: {why}");
-                if why != told {
+                if told.insert(*node, why.clone()).as_ref() != Some(&why) {
                     tracing::info!(
+                        node,
                         why,
-                        "nothing can be taken from this node now; the others are asked, and it is asked again"
+                        "nothing can be taken from this node now; others are asked, and it is asked again"
                     );
-                    told = why;
                 }
             }
-            sleep(PAUSE).await;
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 

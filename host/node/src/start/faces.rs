@@ -149,8 +149,6 @@ impl NodeParts {
         }
         Arc::new(Nodes {
             behind: self.signals.behind(),
-            scrub: self.scrub.clone(),
-            repaired: !self.repaired.is_empty(),
             leader,
             shard: self.shard.clone(),
             leaders: common.leaders.clone(),

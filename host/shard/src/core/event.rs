@@ -88,6 +88,8 @@ pub enum Request {
     /// Keep the log from the begin of this stretch on until then: another node takes that from this one's disk, and the rest from its
     /// leader.
     Hold(Range<LogPosition>, Instant),
+    /// Say which entry ends at this position of the log or before it; nothing where that is not known.
+    IndexBefore(LogPosition, Box<dyn FnOnce(Option<u64>) + Send>),
     /// Forget no names of entries from now on, as long as others may need them; say where those begin that are known.
     KeepNames(Box<dyn FnOnce(LogPosition) + Send>),
     /// Know these, too, which end where those begin that are known.

@@ -14,12 +14,12 @@ pub enum PullError {
     Offer(String),
     /// What is offered ends before what this node acknowledged; ask again in a moment.
     #[error(
-        "the other node knows the log to be committed up to {offered}, and this one has acknowledged it up to {needed}"
+        "the other node knows entries up to {offered} to be committed, and this one may have acknowledged those up to {needed}"
     )]
     TooShort {
-        /// Where the offer ends.
+        /// Index of the last entry that is offered.
         offered: u64,
-        /// How far it must reach.
+        /// Index of the last one that must be among them.
         needed: u64,
     },
     /// The offer does not hold any more, or what came is not what was offered: begin again with another one.

@@ -8,9 +8,8 @@
 //! # To ensure correctness
 //!
 //! - Whoever pulls runs no replica meanwhile: it votes for nobody, acknowledges nothing, and asks for no votes.
-//! - Only a node that leads offers, and only when an entry of its own term is committed: then all that was ever committed before
-//!   lies below what it knows to be committed. What the other acknowledged in the term of that leader does so, too, when the offer
-//!   reaches as far as the other's log was durable, or as far as the leader's log reaches ([`PullOffer::replaces`]).
+//! - What is offered is committed, and reaches as far as this node has acknowledged anything that may be committed
+//!   ([`PullOffer::replaces`]).
 //! - Of its own files the other keeps segments that were committed as a whole and are read to their end like all others: an entry
 //!   names the checksum of the one before it, so what reads as one log up to the leader's last entry is that log.
 //! - What was gathered takes its place in two renames ([`take_place`]). Whatever a crash leaves, the next start ends it in one way or
@@ -18,6 +17,7 @@
 
 mod error;
 mod offer;
+mod own;
 mod stage;
 mod staged;
 mod take_place;
@@ -26,7 +26,7 @@ mod tests;
 mod unsound;
 
 pub use error::PullError;
-pub use offer::{OfferedFile, PullOffer, open_offered};
+pub use offer::{OfferedBy, OfferedFile, PullOffer, open_offered};
 pub use stage::{MissingFile, PullStage};
-pub(crate) use take_place::{finish, is_under_way};
+pub(crate) use take_place::{discard, finish, is_between, is_under_way};
 pub use unsound::unsound_segments;

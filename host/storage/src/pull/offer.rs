@@ -1,5 +1,6 @@
 //! What a node has of its shard that another one may take.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -35,6 +36,32 @@ pub struct OfferedFile {
     pub length: u64,
 }
 
+/// The node that offers its files, at this moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfferedBy {
+    /// The latest term that it knows.
+    pub term: u64,
+    /// It leads in that term, as far as it knows.
+    pub leads: bool,
+    /// Index of the last entry that is offered, which is committed with all before it.
+    pub last_index: u64,
+    /// Index of the last entry of its log, committed or not.
+    pub written_index: u64,
+}
+
+/// How far a node that pulls has gone itself, before it stopped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct OwnLog {
+    /// Index of the last entry that lies there as a whole: it acknowledged nothing behind that. `None`: nobody can tell, since the log
+    /// is damaged there.
+    pub(super) last_index: Option<u64>,
+    /// The latest term that it noted: it acknowledged nothing in a later one.
+    pub(super) term: u64,
+    /// Where the logs of leaders ended when they were first asked since, by their terms.
+    pub(super) written: BTreeMap<u64, u64>,
+}
+
 /// All that a start needs, and its messages, as it is at this moment: a snapshot with its parts, and the log from its first segment
 /// up to what is committed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,8 +76,8 @@ pub struct PullOffer {
     pub log_start: u64,
     /// Everything before this position is committed, and offered.
     pub log_end: u64,
-    /// Where the log of the node ends that offers it: nobody has acknowledged more to it.
-    pub written: u64,
+    /// Who offers it, and how far that node is.
+    pub by: OfferedBy,
     /// Position that the snapshot covers; `None`: the log tells everything.
     pub snapshot: Option<u64>,
     /// In the order in which they are to be taken: what may go first comes first.
@@ -58,11 +85,12 @@ pub struct PullOffer {
 }
 
 impl PullOffer {
-    /// What the folder of this running node holds. Reads the log behind the newest snapshot.
+    /// What the folder of this running node holds; whoever asks for it says in [`Self::by`] how far the node is. Reads the log behind
+    /// the newest snapshot.
     ///
     /// # Errors
     /// The folder is damaged, or the node is just tidying it: ask again.
-    pub fn of_folder(data_dir: &Path, written: LogPosition) -> Result<Self, PullError> {
+    pub fn of_folder(data_dir: &Path) -> Result<Self, PullError> {
         let plan = backup::plan(data_dir).map_err(|trouble| match trouble {
             BackupTrouble::Failed(why) => why.into(),
             BackupTrouble::Changed(why) => PullError::Offer(why),
@@ -83,7 +111,7 @@ impl PullOffer {
             segment_size,
             log_start: log_start.0,
             log_end: log_end.0,
-            written: written.max(log_end).0,
+            by: OfferedBy::default(),
             snapshot: snapshot.map(|covered| covered.0),
             files: files.into_iter().filter_map(offered).collect(),
         })
@@ -115,13 +143,25 @@ impl PullOffer {
         }
     }
 
-    /// Whether what is offered may take the place of a log that was durable up to there.
+    /// Whether what is offered may take the place of this node's own log.
+    ///
+    /// # To ensure correctness
+    /// Nothing that this node acknowledged, and that may be committed, may be missing afterwards: its voice was counted for it. What is
+    /// offered is committed. So it may take the place of a log that ends no later, whoever offers it: where the two differ, what this
+    /// node had is never committed. Otherwise only a leader's word helps: one of a term that this node knew or a later one has all that
+    /// this node acknowledged to others and that was committed; and what it acknowledged to that leader itself lies before where the
+    /// leader's log ended when it was asked for the first time since this node stopped.
     ///
     /// # Errors
     /// [`PullError::TooShort`].
-    pub(super) fn replaces(&self, durable: LogPosition) -> Result<(), PullError> {
-        let needed = durable.0.min(self.written);
-        if self.log_end >= needed { Ok(()) } else { Err(PullError::TooShort { offered: self.log_end, needed }) }
+    pub(super) fn replaces(&self, own: &mut OwnLog) -> Result<(), PullError> {
+        let OfferedBy { term, leads, last_index, written_index } = self.by;
+        let needed = match own.last_index {
+            Some(last) if last_index >= last => return Ok(()),
+            _ if leads && term >= own.term => *own.written.entry(term).or_insert(written_index),
+            last => last.unwrap_or(u64::MAX),
+        };
+        if last_index >= needed { Ok(()) } else { Err(PullError::TooShort { offered: last_index, needed }) }
     }
 }
 
@@ -198,7 +238,7 @@ mod tests {
             segment_size: 1 << 20,
             log_start: 0,
             log_end: 4096,
-            written: 8192,
+            by: OfferedBy { term: 5, leads: true, last_index: 40, written_index: 45 },
             snapshot: None,
             files: vec![segment],
         }
@@ -220,15 +260,31 @@ mod tests {
         assert!(PullOffer::decode(b"{").is_err());
     }
 
+    fn by(term: u64, leads: bool, last_index: u64, written_index: u64) -> PullOffer {
+        PullOffer { by: OfferedBy { term, leads, last_index, written_index }, ..offer() }
+    }
+
     #[test]
-    fn an_offer_reaches_as_far_as_the_other_acknowledged_or_as_the_leader_has_anything() {
-        let offer = offer();
-        assert!(offer.replaces(LogPosition(4096)).is_ok());
-        for durable in [4097, 8192, 9000] {
-            let refused = offer.replaces(LogPosition(durable)).unwrap_err();
-            assert!(matches!(refused, PullError::TooShort { offered: 4096, needed } if needed == durable.min(8192)));
-        }
-        let all = PullOffer { log_end: 8192, ..offer };
-        assert!(all.replaces(LogPosition(9000)).is_ok(), "what the leader never had is nobody's");
+    fn what_is_committed_takes_the_place_of_a_log_that_ends_no_later_whoever_offers_it() {
+        let own = |last| OwnLog { last_index: Some(last), term: 9, ..OwnLog::default() };
+        assert!(by(5, false, 40, 40).replaces(&mut own(40)).is_ok());
+        let refused = by(5, false, 40, 50).replaces(&mut own(41)).unwrap_err();
+        assert!(matches!(refused, PullError::TooShort { offered: 40, needed: 41 }), "{refused}");
+        // A leader of the past does not know what this node acknowledged to a later one.
+        assert!(by(8, true, 40, 40).replaces(&mut own(41)).is_err());
+        assert!(by(9, true, 40, 40).replaces(&mut own(41)).is_ok(), "what its leader never had is nobody's");
+    }
+
+    #[test]
+    fn of_a_log_whose_end_is_lost_only_a_leader_knows_what_it_may_have_acknowledged() {
+        let mut own = OwnLog { last_index: None, term: 5, ..OwnLog::default() };
+        assert!(by(5, false, 1_000, 1_000).replaces(&mut own).is_err());
+        let refused = by(5, true, 40, 45).replaces(&mut own).unwrap_err();
+        assert!(matches!(refused, PullError::TooShort { needed: 45, .. }), "{refused}");
+        // It goes on writing; what this node acknowledged lies before where it was at first.
+        assert!(by(5, true, 44, 90).replaces(&mut own).is_err());
+        assert!(by(5, true, 45, 99).replaces(&mut own).is_ok());
+        assert!(by(7, true, 50, 60).replaces(&mut own).is_err(), "another leader may have got more from it");
+        assert!(by(7, true, 60, 70).replaces(&mut own).is_ok());
     }
 }

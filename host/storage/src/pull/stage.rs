@@ -10,7 +10,8 @@ use vouch_files::{create_dir_all, sync, write};
 
 use super::PullError;
 use super::error::failed;
-use super::offer::{OfferedFile, PullOffer};
+use super::offer::{OfferedFile, OwnLog, PullOffer};
+use super::own::own_log;
 use super::staged::{StagedFile, length_of};
 use super::take_place::{COMPLETE, gathered, take_place};
 use crate::backup::{self, BackupProgress, ExpectedShard, check_shard};
@@ -48,6 +49,7 @@ pub struct PullStage {
     name: LogName,
     segment_size: u64,
     note: ReplicaNote,
+    own: OwnLog,
     /// Segments of its own that are not whole; `None`: none of them is believed.
     damaged: Option<BTreeSet<LogPosition>>,
     /// A file that is being written, and which.
@@ -71,9 +73,10 @@ impl PullStage {
         let name = LogName { cluster_id: identity.cluster_id()?, shard: config.shard };
         let note = ReplicaFile::look(&here, name)?.filter(|note| note.member);
         let note = note.ok_or_else(|| StartError::MemberWithoutNote(here.replica()))?;
+        let own = own_log(config, (name, segment_size), &note, progress)?;
         let segment_of = |position: &LogPosition| LogPosition(position.0 - position.0 % segment_size);
         let damaged = Some(damaged.iter().map(segment_of).collect());
-        Ok(Self { gathered: gathered(&here), here, name, segment_size, note, damaged, open: None, folders })
+        Ok(Self { gathered: gathered(&here), here, name, segment_size, note, own, damaged, open: None, folders })
     }
 
     /// Who pulls.
@@ -101,7 +104,7 @@ impl PullStage {
         if offer.cluster_id != id || offer.segment_size != self.segment_size {
             return Err(PullError::Offer(format!("it is of the log of cluster {}", offer.cluster_id)));
         }
-        offer.replaces(self.note.durable)?;
+        offer.replaces(&mut self.own)?;
         self.open = None;
         for folder in [self.gathered.log(), self.gathered.snapshots()] {
             create_dir_all(&folder).map_err(failed("create", &folder))?;
@@ -161,6 +164,11 @@ impl PullStage {
                 return Err(PullError::Unsound(why.to_string()));
             }
         };
+        if checked.last.index < offer.by.last_index {
+            let why = format!("its last entry is {}, and not {}", checked.last.index, offer.by.last_index);
+            self.throw_away()?;
+            return Err(PullError::Unsound(why));
+        }
         self.note = ReplicaFile::pulled(&self.gathered, self.name, &self.note, checked.last, expected.log_end)?;
         let complete = self.gathered.path().join(COMPLETE);
         write(&complete, &[]).map_err(failed("write", &complete))?;

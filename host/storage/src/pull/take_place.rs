@@ -39,6 +39,22 @@ pub(crate) fn is_under_way(shard: &ShardFolder) -> bool {
     gathered(shard).path().exists() || before(shard).exists()
 }
 
+/// Whether a crash came between the two renames: the shard's folder is missing, and the next start ends that.
+pub(crate) fn is_between(shard: &ShardFolder) -> bool {
+    before(shard).exists() && !shard.path().exists()
+}
+
+/// What was gathered is not needed: the node goes on with what it has.
+pub(crate) fn discard(shard: &ShardFolder) {
+    let gathered = gathered(shard);
+    match fs::remove_dir_all(gathered.path()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, path = %gathered.path().display(), "what was taken from another node stays, and takes room");
+        }
+        _ => {}
+    }
+}
+
 /// Lets the gathered folder, which is complete, take the place of the shard's.
 pub(super) fn take_place(shard: &ShardFolder) -> Result<(), PullError> {
     let here = shard.path();

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use vouch_commitlog::LogPosition;
 use vouch_consensus::NodeId;
 use vouch_storage::{
-    Committed, MissingFile, PullError, PullOffer, PullStage, StartProgress, open_offered, unsound_segments,
+    Committed, MissingFile, OfferedBy, PullError, PullOffer, PullStage, StartProgress, open_offered, unsound_segments,
 };
 
 use crate::common::{MIB, SEGMENT, Shard, config, copy_tree, segment};
@@ -50,7 +50,10 @@ impl Two {
     }
 
     fn offer(&self) -> PullOffer {
-        PullOffer::of_folder(self.source_dir.path(), self.source.appender.appended()).unwrap()
+        let mut offer = PullOffer::of_folder(self.source_dir.path()).unwrap();
+        let last_index = self.source.last_index();
+        offer.by = OfferedBy { term: 7, leads: true, last_index, written_index: last_index };
+        offer
     }
 
     fn stage(&self, damaged: &[LogPosition]) -> PullStage {
