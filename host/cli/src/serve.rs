@@ -27,6 +27,7 @@ use vouch_node::{Lacking, Node, NodeConfig, NodeHealth, StartError, StartProgres
 use crate::config::{Resolved, SettingArgs, unknown_variables};
 use crate::descriptors::{self, Descriptors};
 use crate::endpoints::Endpoints;
+use crate::failure;
 use crate::output::{self, TextTable};
 use crate::runtime;
 use logging::NodeLog;
@@ -38,6 +39,8 @@ use signals::ProcessSignals;
 /// A start that is given up has this long to end by itself. What it reads then it may go on reading until the process ends: it
 /// has not begun to change anything, or is cut short as by a crash.
 const GIVEN_UP_WITHIN: Duration = Duration::from_secs(2);
+/// Settings that cannot be read now are read again after this long.
+const SETTINGS_AGAIN: Duration = Duration::from_secs(10);
 
 /// What a node is started with.
 #[derive(Debug, Args)]
@@ -128,7 +131,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let mut reloading = Reloading::new(SettingsOrigin { args, started, descriptors: limit }, log)?;
     let ended = runtime.block_on(async {
         while let ServeEnd::Lacks(again) = serve(settings, &mut signals, &mut reloading).await? {
-            settings = again.settings(&reloading)?;
+            settings = again.settings();
         }
         Ok(())
     });
@@ -141,11 +144,12 @@ enum ServeEnd {
     /// It was to.
     Stopped,
     /// The node is to take from others what it lacks, and to serve again.
-    Lacks(ServesAgain),
+    Lacks(Box<ServesAgain>),
 }
 
 /// What a node begins again with, in the same process: as somebody would start it anew, on the ports that it had.
 struct ServesAgain {
+    settings: ServeSettings,
     lacking: Lacking,
     grpc: SocketAddr,
     http: SocketAddr,
@@ -153,18 +157,15 @@ struct ServesAgain {
 }
 
 impl ServesAgain {
-    /// Reads the settings anew, as a reload does: a token that was exchanged stays exchanged.
-    ///
-    /// # Errors
-    /// What a start would refuse.
-    fn settings(self, reloading: &Reloading) -> anyhow::Result<ServeSettings> {
-        let mut settings = reloading.settings_anew()?;
+    /// The settings as they were read when it was to stop, with its ports.
+    fn settings(self) -> ServeSettings {
+        let mut settings = self.settings;
         (settings.gateway.grpc_addr, settings.gateway.http_addr) = (self.grpc, self.http);
         if let (Some(peers), Some(peer)) = (&mut settings.node.peers, self.peer) {
             peers.listen = peer.to_string();
         }
         settings.node.lacking = Some(self.lacking);
-        Ok(settings)
+        settings
     }
 }
 
@@ -210,11 +211,7 @@ async fn serve(
     gateway.serve(node.clone())?;
     announce(&gateway, &node, &data_dir)?;
     reloading.of_node(node.cluster.clone());
-    let (why, lacking) = tokio::select! {
-        why = reloading.until_stop(signals, &gateway) => (why, None),
-        () = node.cluster.removed() => ("this node was removed from its cluster", None),
-        lacking = node.cluster.lacks() => ("this node takes from another one what it lacks, and serves again", Some(lacking)),
-    };
+    let (why, lacks) = until_end(&node, &gateway, signals, reloading).await;
     let peer = node.cluster.listens();
     tracing::info!(why, "stopping: answering what is in flight");
     // While clients are served: nobody has to wait until this node is missed.
@@ -223,8 +220,39 @@ async fn serve(
     node.stop().await;
     remove_own_endpoints(&data_dir).context("cannot remove the endpoints")?;
     tracing::info!("stopped");
-    let again = lacking.map(|lacking| ServeEnd::Lacks(ServesAgain { lacking, grpc, http, peer }));
-    Ok(again.unwrap_or(ServeEnd::Stopped))
+    let again = lacks.map(|(lacking, settings)| ServesAgain { settings: *settings, lacking, grpc, http, peer });
+    Ok(again.map_or(ServeEnd::Stopped, |again| ServeEnd::Lacks(Box::new(again))))
+}
+
+/// Waits until the node is to stop: why, and what it takes from others before it begins again, with settings as a reload would read
+/// them, so that a token which was exchanged stays exchanged. As long as these cannot be read it goes on as it is: it is behind, and
+/// no worse than that.
+async fn until_end(
+    node: &Node,
+    gateway: &Gateway,
+    signals: &mut ProcessSignals,
+    reloading: &mut Reloading,
+) -> (&'static str, Option<(Lacking, Box<ServeSettings>)>) {
+    let mut lacking = None;
+    loop {
+        tokio::select! {
+            why = reloading.until_stop(signals, gateway) => return (why, None),
+            () = node.cluster.removed() => return ("this node was removed from its cluster", None),
+            lacks = node.cluster.lacks(), if lacking.is_none() => lacking = Some(lacks),
+            () = tokio::time::sleep(SETTINGS_AGAIN), if lacking.is_some() => {}
+        }
+        match (&lacking, tokio::task::block_in_place(|| reloading.settings_anew())) {
+            (Some(lacking), Ok(settings)) => {
+                let why = "this node takes from another one what it lacks, and serves again";
+                return (why, Some((lacking.clone(), Box::new(settings))));
+            }
+            (_, Err(error)) => tracing::error!(
+                "this node is to take from another one what it lacks, and cannot begin again: {}; mend that, it is tried again",
+                failure::sentence(&error)
+            ),
+            (None, Ok(_)) => {}
+        }
+    }
 }
 
 /// Starts the node, which blocks while the log is recovered, and listens for signals meanwhile. Nothing if it is to stop.

@@ -168,6 +168,27 @@ fn what_is_not_the_log_that_was_offered_is_thrown_away_and_the_member_has_what_i
     assert_eq!(Shard::start(two.member_dir.path()).listed("t").len(), 10);
 }
 
+/// A start looks at the folder before it takes it: there, too, what a crash left is no folder that lost its log.
+#[test]
+fn a_start_goes_on_where_a_crash_came_while_one_log_took_the_place_of_another() {
+    let two = Two::begin();
+    let offer = two.offer();
+    let mut stage = two.stage(&[]);
+    let missing = stage.take(&offer).unwrap();
+    two.fetch(&mut stage, &missing, u64::MAX);
+    let shards = two.member_dir.path().join("shards");
+    let old = shards.join("old");
+    copy_tree(&shards.join("0"), &old);
+    finish(&mut stage, &offer).unwrap();
+    stage.end();
+    // As it was between the two renames.
+    fs::rename(shards.join("0"), shards.join("0.pulled")).unwrap();
+    fs::write(shards.join("0.pulled/complete"), "").unwrap();
+    fs::rename(&old, shards.join("0.before")).unwrap();
+    vouch_storage::check_start(&config(two.member_dir.path())).unwrap();
+    two.has_all(20);
+}
+
 #[test]
 fn a_segment_that_is_damaged_is_asked_for_and_the_others_are_not() {
     let two = Two::begin();
