@@ -1,10 +1,8 @@
 //! One shard, as tasks talk to it.
 
-use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use tokio::sync::oneshot;
 use vouch_broker::state::{Applied, Outcome};
@@ -13,7 +11,7 @@ use vouch_cluster::NodeId;
 use vouch_commitlog::{LogPosition, LogReader};
 use vouch_leader::{Leader, Poll, Waiter};
 
-use crate::core::{Claim, Condition, GroupStanding, Hearer, Proposal, Request, Standing};
+use crate::core::{Claim, Condition, GroupStanding, Hearer, HeldLog, Proposal, Request, Standing};
 use crate::executor::{Executor, OnBegun};
 use crate::group::LogNames;
 use crate::inbox::Inbox;
@@ -246,10 +244,9 @@ impl Shard {
         self.ask(|reply| Request::IndexBefore(position, Box::new(move |index| _ = reply.send(index)))).await
     }
 
-    /// Keeps the log from the begin of this stretch on until then, for another node that takes the stretch from this one's disk and what
-    /// follows from its leader. The latest word counts.
-    pub fn hold(&self, taken: Range<LogPosition>, until: Instant) {
-        self.inbox.push(Request::Hold(taken, until));
+    /// Keeps the log for another node, which takes a stretch from this one's disk and what follows from its leader. The latest word counts.
+    pub fn hold(&self, held: HeldLog) {
+        self.inbox.push(Request::Hold(held));
     }
 
     /// Lets another member lead, as soon as that has all of the log. Who leads then is seen in [`Self::group`]; if that member

@@ -14,7 +14,7 @@ use vouch_broker::NotDone;
 use vouch_cluster::NodeId;
 use vouch_commitlog::LogPosition;
 use vouch_consensus::Role;
-use vouch_shard::Shard;
+use vouch_shard::{HeldLog, Shard};
 use vouch_storage::{OfferedBy, PullOffer, open_offered};
 use vouch_transport::{PeerIdentity, ServeFiles};
 
@@ -94,15 +94,19 @@ impl ServeFiles for ShardFiles {
 }
 
 impl ShardFiles {
+    fn hold(&self, by: NodeId, taken: Range<LogPosition>, within: Duration) {
+        self.shard.hold(HeldLog { by, taken, until: Instant::now() + within });
+    }
+
     /// What there is, for this node. From now on the log is kept for it.
     async fn offer(&self, node: NodeId) -> io::Result<Source> {
         let busy = |taker| other(format!("node {taker} is taking the log from this one; ask again when it has it"));
         self.takers.may_begin(node, Instant::now()).map_err(busy)?;
         // All stays while it is looked at.
-        self.shard.hold(LogPosition::START..LogPosition::START, Instant::now() + ASKS_WITHIN);
+        self.hold(node, LogPosition::START..LogPosition::BEYOND, ASKS_WITHIN);
         let offer = self.look().await;
         let Ok(offer) = offer else {
-            self.shard.hold(LogPosition::BEYOND..LogPosition::BEYOND, Instant::now());
+            self.hold(node, LogPosition::BEYOND..LogPosition::BEYOND, Duration::ZERO);
             return offer.map(|_| unreachable!("it is none"));
         };
         let until = Instant::now() + ASKS_WITHIN;
@@ -115,7 +119,7 @@ impl ShardFiles {
             "offering the log to another node, which lacks some of it"
         );
         self.takers.begin(Taker { node, log: log.clone(), until });
-        self.shard.hold(log, until);
+        self.hold(node, log, ASKS_WITHIN);
         let document: Source = Box::pin(io::Cursor::new(offer.encode()));
         Ok(document)
     }
@@ -139,7 +143,7 @@ impl ShardFiles {
     fn taken(&self, node: NodeId) -> Source {
         if let Some(log_end) = self.takers.end(node) {
             tracing::info!(%node, to = log_end.0, "another node has the log that it took from this one");
-            self.shard.hold(log_end..log_end, Instant::now() + STARTS_WITHIN);
+            self.hold(node, log_end..log_end, STARTS_WITHIN);
         }
         Box::pin(tokio::io::empty())
     }
@@ -149,7 +153,7 @@ impl ShardFiles {
         let held = self.takers.goes_on(node, now);
         let held =
             held.ok_or_else(|| other("what was offered is not kept any more; ask for another offer".to_owned()))?;
-        self.shard.hold(held, now + ASKS_WITHIN);
+        self.hold(node, held, ASKS_WITHIN);
         let (data_dir, name) = (self.data_dir.clone(), name.to_owned());
         let opened = spawn_blocking(move || open_offered(&data_dir, &name)).await;
         let mut file = File::from_std(opened.map_err(|error| other(error.to_string()))??);

@@ -10,17 +10,27 @@ use std::ops::Range;
 use std::time::Instant;
 
 use vouch_commitlog::LogPosition;
-use vouch_consensus::{EntryId, FollowerProgress, Replica};
+use vouch_consensus::{EntryId, FollowerProgress, NodeId, Replica};
 
 use super::{Command, Core, LeaderEntry};
+
+/// A stretch of the log that another node takes from this one's disk.
+#[derive(Clone, Debug)]
+pub struct HeldLog {
+    /// Which node.
+    pub by: NodeId,
+    /// What it takes: from its begin on the log is kept, and from its end on the names of entries, too.
+    pub taken: Range<LogPosition>,
+    /// Until when.
+    pub until: Instant,
+}
 
 /// What a replica keeps of those who are behind.
 pub(super) struct Behind {
     /// A member that lives and lacks no more bytes than these gets them from its leader.
     within: u64,
-    /// A stretch of the log that another node takes from this one's disk, and until when all from its begin on is kept for that: the
-    /// bytes of the stretch, and behind it the names, too.
-    held: Option<(Range<LogPosition>, Instant)>,
+    /// What another node takes.
+    held: Option<HeldLog>,
     /// That this replica is itself too far behind was told.
     is_told: bool,
 }
@@ -30,13 +40,18 @@ impl Behind {
         Self { within: bytes, held: None, is_told: false }
     }
 
-    /// Keeps the log from the begin of this stretch on until then. The latest word counts.
-    pub(super) fn hold(&mut self, taken: Range<LogPosition>, until: Instant) {
-        self.held = Some((taken, until));
+    /// Keeps the log for another node. The latest word counts.
+    pub(super) fn hold(&mut self, held: HeldLog) {
+        self.held = Some(held);
     }
 
-    fn held(&self, now: Instant) -> Option<&Range<LogPosition>> {
-        self.held.as_ref().filter(|(_, until)| now < *until).map(|(taken, _)| taken)
+    /// What is held, unless the node for which it is lives and has the stretch: then it is one like all others.
+    fn held(&self, now: Instant, replica: &Replica<LeaderEntry>) -> Option<&Range<LogPosition>> {
+        let held = self.held.as_ref().filter(|held| now < held.until)?;
+        let has = |other: &FollowerProgress| {
+            other.node == held.by && other.is_heard && other.durable_to.is_some_and(|to| to >= held.taken.end.0)
+        };
+        (!replica.followers().iter().any(has)).then_some(&held.taken)
     }
 }
 
@@ -63,7 +78,7 @@ impl Core {
         let (now, behind) = (self.now.at, &self.behind);
         let Some(replica) = self.replica.as_mut().filter(|_| !awaits_others) else { return };
         self.keeps_names &= !replica.is_alone();
-        let held = behind.held(now).and_then(|taken| replica.index_before(taken.end.0));
+        let held = behind.held(now, replica).and_then(|taken| replica.index_before(taken.end.0));
         let needed = slowest(replica, within).into_iter().chain(held).min().unwrap_or(u64::MAX);
         replica.forget(covered.saturating_sub(1).min(needed));
     }
@@ -74,7 +89,7 @@ impl Core {
         if self.awaits_all() || self.awaits_word() {
             return Some(LogPosition::START);
         }
-        let held = self.behind.held(self.now.at).map(|taken| taken.start);
+        let held = self.behind.held(self.now.at, replica).map(|taken| taken.start);
         if replica.is_alone() {
             return held;
         }

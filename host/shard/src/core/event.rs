@@ -1,6 +1,5 @@
 //! What the core of a shard is told.
 
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use vouch_broker::state::Copies;
@@ -12,6 +11,7 @@ use vouch_leader::{Batch, Leader, Poll};
 
 use super::Hearer;
 use super::LeaderEntry;
+use super::behind::HeldLog;
 use crate::clock::Ahead;
 use crate::group::LogNames;
 use crate::leadership::Lead;
@@ -85,9 +85,8 @@ pub enum Request {
     Standing(Box<dyn FnOnce(Standing) + Send>),
     /// The older of two snapshots covers everything up to this index: names of what lies before it are needed no more.
     Covered(u64),
-    /// Keep the log from the begin of this stretch on until then: another node takes that from this one's disk, and the rest from its
-    /// leader.
-    Hold(Range<LogPosition>, Instant),
+    /// Keep the log for another node, which takes a stretch from this one's disk, and the rest from its leader.
+    Hold(HeldLog),
     /// Say which entry ends at this position of the log or before it; nothing where that is not known.
     IndexBefore(LogPosition, Box<dyn FnOnce(Option<u64>) + Send>),
     /// Forget no names of entries from now on, as long as others may need them; say where those begin that are known.

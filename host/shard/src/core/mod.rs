@@ -48,6 +48,7 @@ use behind::Behind;
 use written::WrittenEntry;
 
 pub use answers::short_of;
+pub use behind::HeldLog;
 pub use body::LeaderEntry;
 pub use command::Command;
 pub use entry_role::role_of;

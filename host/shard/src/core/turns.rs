@@ -63,7 +63,7 @@ impl Core {
             Request::IndexBefore(position, tell) => {
                 tell(self.replica.as_ref().and_then(|replica| replica.index_before(position.0)));
             }
-            Request::Hold(taken, until) => self.behind.hold(taken, until),
+            Request::Hold(held) => self.behind.hold(held),
             Request::Adopt(part, copies) => self.adopt(part, copies),
             Request::ReadFrom(part, copies) => self.read_from(part, copies),
             // While it stops, too: not even the mark of the end is written then.
