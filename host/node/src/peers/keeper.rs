@@ -84,8 +84,7 @@ impl PeerKeeper {
         let is_behind = || standing.followers.iter().any(|other| other.is_heard && other.durable < standing.names_from);
         if leads
             && standing.names_from > 0
-            && self.log.start() == LogPosition::START
-            && (standing.awaits_others || is_behind())
+            && (standing.awaits_others || self.log.start() == LogPosition::START && is_behind())
             && let Err(why) = self.shard.get_ready_for_others(self.log.clone()).await
         {
             tracing::error!(%why, "the log cannot be made ready for other nodes");

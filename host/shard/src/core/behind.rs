@@ -72,12 +72,13 @@ impl Core {
     /// Forgets the names of entries that a snapshot covers. The last of these is still known: the log may be cut off right behind it.
     /// A leader forgets none that a node needs which is to come, or that another member has yet to get, as long as that is there.
     pub(super) fn forget_names(&mut self, covered: u64) {
-        let awaits_others = self.awaits_all() || self.awaits_word();
+        let (awaits_some, awaits_others) = (self.awaits_others(), self.awaits_all() || self.awaits_word());
         // What is still in the log can be named again, and is not told to be gone.
         let within = if self.log.start == LogPosition::START { u64::MAX } else { self.behind.within };
         let (now, behind) = (self.now.at, &self.behind);
         let Some(replica) = self.replica.as_mut().filter(|_| !awaits_others) else { return };
-        self.keeps_names &= !replica.is_alone();
+        // Whoever is to come is sent what is written from now on, wherever he gets the rest.
+        self.keeps_names &= awaits_some || !replica.is_alone();
         let held = behind.held(now, replica).and_then(|taken| replica.index_before(taken.end.0));
         let needed = slowest(replica, within).into_iter().chain(held).min().unwrap_or(u64::MAX);
         replica.forget(covered.saturating_sub(1).min(needed));
