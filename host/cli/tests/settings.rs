@@ -29,6 +29,7 @@ const VALUES: [(&str, &str); 28] = [
     ("zero_ahead", "'2MiB'"),
     ("syncs_in_flight", "3"),
     ("snapshot_every", "'2MiB'"),
+    ("catch_up_log", "'3MiB'"),
     ("scrub_rate", "0"),
     ("retention_every", "'1s'"),
     ("disk_high_water", "80"),
