@@ -69,7 +69,7 @@ pub(super) async fn record(
                     let bound = bound.clone();
                     let (settled, _keeps_out) = settled(asker, SettledHead::CheckAnswered(answer), staged).await?;
                     let is_awaited = is_awaited(due, Some(bound));
-                    taken(asker.effects.propose_if(is_awaited, settled).await?)
+                    taken(asker.effects.propose_if(is_awaited, &settled).await?)
                 }
                 None => count(asker, due, answer, Some(bound.clone())).await.map(CheckRecorded::of),
             };
@@ -83,7 +83,7 @@ pub(super) async fn record(
             let (settled, _keeps_out) = settled(asker, SettledHead::End(end.clone()), staged).await?;
             // Of an ask that is over, since another leader made it anew, nothing is to happen twice.
             let is_awaited = is_awaited(due, Some(bound));
-            taken(asker.ends.settled(&end, asker.effects.propose_if(is_awaited, settled).await)?)
+            taken(asker.ends.settled(&end, asker.effects.propose_if(is_awaited, &settled).await)?)
         }
         None => {
             let stays = move |state: &State, leader: &Leader| bound.stays(state, leader);

@@ -10,7 +10,7 @@ use vouch_plugin::Staged;
 use super::consumer::Consumer;
 use super::leased::Leased;
 use super::row::Place;
-use crate::effects::is_nothing;
+use crate::effects::{grows_the_log, is_nothing};
 use crate::metrics::DeliveryOutcome;
 
 /// After an answer that found no room in the log.
@@ -56,8 +56,23 @@ impl Consumer {
         staged: Staged,
         outcome: DeliveryOutcome,
     ) -> DeliveryRecorded {
-        let proposed =
-            if is_nothing(&staged) { self.propose_alone(&head).await } else { self.propose_staged(head, staged).await };
+        let proposed = if is_nothing(&staged) {
+            self.propose_alone(&head).await
+        } else {
+            let grows = grows_the_log(&staged);
+            match self.of.effects.settled(&self.settler, head, staged).await {
+                Ok(settled) => {
+                    let mut records = Vec::new();
+                    settled.encode(&mut records);
+                    let shard = &self.of.shard;
+                    // Unlike what only acknowledges, this can wait where there is no room.
+                    let proposed =
+                        if grows { shard.propose_if_room(records).await } else { shard.propose(records).await };
+                    proposed.and_then(first)
+                }
+                Err(why) => Err(why),
+            }
+        };
         match proposed {
             Ok(Applied::Stale) => return DeliveryRecorded::Stale,
             Ok(Applied::Late) | Err(NotDone::Refused(Refusal::InvalidHandle(_))) => {
@@ -95,13 +110,6 @@ impl Consumer {
         DeliveryRecorded::Done
     }
 
-    /// Proposes an answer with what was staged. Unlike what only acknowledges, what grows the log can wait where there is no room.
-    async fn propose_staged(&self, head: SettledHead, staged: Staged) -> Result<Applied, NotDone> {
-        let settled = self.of.effects.settled(&self.settler, head, staged).await?;
-        let applied = self.of.effects.propose_if(|_, _| true, settled).await?;
-        applied.ok_or_else(|| NotDone::Unknown("a proposal that was not made".to_owned()))
-    }
-
     /// Proposes what nothing was staged with: as small a record as a client's.
     async fn propose_alone(&self, head: &SettledHead) -> Result<Applied, NotDone> {
         self.of
@@ -136,4 +144,10 @@ impl Consumer {
             tracing::debug!(binding = self.name, %why, "a lease was not changed; it runs out");
         }
     }
+}
+
+/// The only outcome of a proposal with one record.
+fn first(outcomes: Vec<vouch_broker::state::Outcome>) -> Result<Applied, NotDone> {
+    let first = outcomes.into_iter().next();
+    Ok(first.ok_or_else(|| NotDone::Unknown("a proposal without records".to_owned()))??)
 }

@@ -5,12 +5,12 @@ mod draft;
 mod locks;
 mod reach;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use vouch_broker::record::{
     KeptAccess, KeyExpiry, KeyWrite, MessagePlace, Outbox, Settled, SettledHead, encode_message,
 };
-use vouch_broker::state::{Applied, BindingEntry, Outcome};
+use vouch_broker::state::{Applied, BindingEntry};
 use vouch_broker::{Millis, NotDone, ResourceName, State, check::CheckOverrides};
 use vouch_leader::Leader;
 use vouch_plugin::{CallReach, Staged, StateExpiry, StateWrite};
@@ -83,33 +83,18 @@ impl Effects {
         }
     }
 
-    /// Proposes the record of an answer, if this holds when it is its turn; `None`: it did not. One that grows the log can wait where
-    /// there is no room; the others find some. Of one that would change nothing, since what was read is another by then or what is
-    /// kept has no room, the log gets nothing: else a component that keeps too much would fill it, call after call.
+    /// Proposes the record of an answer to a check, if this holds when it is its turn. One that grows the log can wait where there
+    /// is no room; the others find some.
     pub(crate) async fn propose_if(
         &self,
         condition: impl FnOnce(&State, &Leader) -> bool + Send + 'static,
-        settled: Settled,
+        settled: &Settled,
     ) -> Result<Option<Applied>, NotDone> {
         let grows = !settled.outbox.is_empty() || settled.kept.as_ref().is_some_and(|kept| !kept.writes.is_empty());
-        let (settled, foreseen) = (Arc::new(settled), Arc::<OnceLock<Outcome>>::default());
-        let (looked_at, seen, now) = (settled.clone(), foreseen.clone(), self.clock.now());
-        let goes = move |state: &State, leader: &Leader| {
-            condition(state, leader)
-                && looked_at.foreseen(state, now).is_none_or(|outcome| {
-                    // Nobody else sets it.
-                    let _ = seen.set(outcome);
-                    false
-                })
-        };
-        let proposed = if grows {
-            self.shard.propose_one_if_room(goes, |out| settled.encode(out)).await?
+        if grows {
+            self.shard.propose_one_if_room(condition, |out| settled.encode(out)).await
         } else {
-            self.shard.propose_one_if(goes, |out| settled.encode(out)).await?
-        };
-        match foreseen.get() {
-            Some(outcome) => Ok(Some(outcome.clone()?)),
-            None => Ok(proposed),
+            self.shard.propose_one_if(condition, |out| settled.encode(out)).await
         }
     }
 
@@ -142,6 +127,11 @@ impl Effects {
 /// Whether there is anything that must happen with the answer, or must still be so.
 pub(crate) fn is_nothing(staged: &Staged) -> bool {
     staged.reads.is_empty() && staged.writes.is_empty() && staged.drafts.is_empty()
+}
+
+/// Whether its record is larger than an answer alone by more than what was read.
+pub(crate) fn grows_the_log(staged: &Staged) -> bool {
+    !staged.writes.is_empty() || !staged.drafts.is_empty()
 }
 
 /// A write as its record has it.

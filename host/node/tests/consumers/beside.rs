@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use vouch_broker::record::Record;
+use vouch_broker::record::{Frame, Record};
 use vouch_broker::{NewMessage, ResourceName, TagFilter};
+use vouch_commitlog::{LogFolder, LogPosition};
 use vouch_node::{Declaration, Node, ReceiveRequest, SessionRole};
 
 use crate::common::checking::order_service;
 use crate::common::{message, receive, receive_now, send, start, topic};
-use crate::{Handed, all_is_done, bind, counts, dead_letters, group, push, push_to, records, wait_until, waiting};
+use crate::{Handed, all_is_done, bind, counts, dead_letters, group, push, push_to, wait_until, waiting};
 
 fn tagged(id: &str, tag: &str) -> NewMessage {
     NewMessage { tag: Some(tag.to_owned()), ..message(id, "x") }
@@ -308,12 +309,19 @@ async fn what_fails_while_a_binding_pauses_counts_nothing_even_if_the_pause_neve
     wait_until("it fails, pauses and is probed", || async { counts(&node, "shipping").retry >= 13 }).await;
     node.stop().await;
     // Whoever leads next finds the attempts that are in the log.
+    let log = LogFolder::open(&folder.path().join("shards/0/log")).unwrap();
     let (mut counted, mut given_back) = (0, 0);
-    for record in records(folder.path()) {
-        match record {
-            Record::ChangeInvisible(change) => counted += u32::from(!change.uncounted),
-            Record::GiveBack(back) => given_back += back.attempts,
-            _ => {}
+    for entry in log.entries(LogPosition(0), LogPosition::BEYOND).unwrap() {
+        let entry = entry.unwrap();
+        let mut rest = &entry.payload[..];
+        while !rest.is_empty() {
+            let (frame, behind) = Frame::split(rest).unwrap();
+            match Record::decode(&frame).unwrap() {
+                Record::ChangeInvisible(change) => counted += u32::from(!change.uncounted),
+                Record::GiveBack(back) => given_back += back.attempts,
+                _ => {}
+            }
+            rest = behind;
         }
     }
     assert_eq!((counted, given_back), (9, 9), "nine came before the pause, and are given back");

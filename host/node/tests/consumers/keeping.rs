@@ -1,13 +1,12 @@
 //! What components reach while they run: what is kept, for operators page by page, and what may be published.
 
-use vouch_broker::record::Record;
 use vouch_broker::{NotDone, Refusal};
 use vouch_node::{Components, Expect, Node};
 
 use crate::common::{message, send, start, topic};
 use crate::scripted::{consuming, ids, last_error, said};
 use crate::scripts::{Says, Script, Written};
-use crate::{all_is_done, bind, counts, kept, records, wait_until};
+use crate::{all_is_done, bind, counts, kept, wait_until};
 
 /// Keys of a page.
 async fn page(components: &Components, prefix: &str, after: Option<&str>, limit: usize) -> Vec<String> {
@@ -201,20 +200,4 @@ async fn two_bindings_that_share_a_namespace_count_together_and_the_last_takes_i
     let refused = node.components.put_binding("three", &spec("three").to_string(), Expect::Revision(1)).await;
     assert!(refused.is_err(), "somebody who saw another one changes nothing");
     node.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_cannot_happen_costs_the_log_no_record() {
-    let folder = tempfile::tempdir().unwrap();
-    let node = start(folder.path()).await;
-    let script = Script::new().set_zeros("large", 2000);
-    consuming(&node, script, Says::Done, serde_json::json!({"state": "1KiB"})).await;
-    for n in 0..20 {
-        send(&node, "goods", message(&n.to_string(), "x")).await;
-    }
-    wait_until("it failed many times", || async { counts(&node, "stock").failed >= 10 }).await;
-    assert!(last_error(&node, "stock").await.unwrap().contains("limits.state"));
-    node.stop().await;
-    let settled = records(folder.path()).into_iter().filter(|record| matches!(record, Record::Settled(_))).count();
-    assert_eq!(settled, 0, "what is refused is not written");
 }

@@ -25,9 +25,7 @@ use std::time::{Duration, Instant};
 
 use common::checking::{order_service, until};
 use common::{half, message, prepare, receive_now, send, start, topic};
-use vouch_broker::record::{Frame, Record};
 use vouch_broker::{GroupConfig, ResourceName};
-use vouch_commitlog::{LogFolder, LogPosition};
 use vouch_node::{DeliveryCounts, Expect, Node, PluginUpload, PutBinding, TransactionState};
 
 /// Bounds a test that fails, and nothing else.
@@ -141,22 +139,6 @@ impl Handed {
 /// What became of a binding's deliveries.
 fn counts(node: &Node, binding: &str) -> DeliveryCounts {
     *node.metrics.deliveries.counts().of(binding.to_owned())
-}
-
-/// All records in the log of a node that was stopped.
-fn records(folder: &std::path::Path) -> Vec<Record> {
-    let log = LogFolder::open(&folder.join("shards/0/log")).unwrap();
-    let mut records = Vec::new();
-    for entry in log.entries(LogPosition(0), LogPosition::BEYOND).unwrap() {
-        let entry = entry.unwrap();
-        let mut rest = &entry.payload[..];
-        while !rest.is_empty() {
-            let (frame, behind) = Frame::split(rest).unwrap();
-            records.push(Record::decode(&frame).unwrap());
-            rest = behind;
-        }
-    }
-    records
 }
 
 async fn dead_letters(node: &Node) -> usize {

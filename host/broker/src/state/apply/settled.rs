@@ -4,7 +4,7 @@ use super::{Applied, Apply, Effect, Outcome, RecordAt};
 use crate::record::{DeadLetter, DeadLetterSized, KeptDeleted, MessageHead, Settled, SettledHead};
 use crate::state::kept::KeptChange;
 use crate::state::{IndexEntry, State};
-use crate::{Generation, GroupId, Millis, QueueOffset, Refusal, TopicId};
+use crate::{Generation, GroupId, QueueOffset, Refusal, TopicId};
 
 /// Asks in this order, and changes nothing before all is answered (ruling 8): does the head change something, is the binding
 /// the one that answered, is what it read still so, is there room, and a topic for each message.
@@ -49,21 +49,6 @@ impl Settled {
             effects.push(Effect::Arrived(head.topic, head.tag));
         }
         Ok(outcome)
-    }
-}
-
-impl Settled {
-    /// What would become of it if it were applied now, where that is nothing by what is kept: what was read is another by now, or
-    /// there is no room for what is written. Whoever is about to propose it saves the log a record that changes nothing; only its
-    /// turn decides all the same.
-    #[must_use]
-    pub fn foreseen(&self, state: &State, now: Millis) -> Option<Outcome> {
-        let (kept, quota) = (self.kept.as_ref()?, state.quota_of(self)?);
-        if !state.kept.are_current(&kept.namespace, &kept.reads, now) {
-            return Some(Ok(Applied::Stale));
-        }
-        let change = KeptChange { namespace: &kept.namespace, quota, writes: &kept.writes };
-        state.kept.check_room(&change, now).err().map(Err)
     }
 }
 

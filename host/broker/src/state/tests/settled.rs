@@ -127,32 +127,6 @@ fn access(reads: &[(&str, u64)], writes: &[(&str, Option<&[u8]>, KeyExpiry)]) ->
 }
 
 #[test]
-fn what_is_foreseen_of_an_answer_is_what_becomes_of_it() {
-    let mut bench = Bench::new();
-    let same = |bench: &mut Bench, settled: Settled, expected: Option<fn(&Outcome) -> bool>| {
-        bench.log.pass_ms(0);
-        let foreseen = settled.foreseen(&bench.log.state, bench.log.now);
-        let applied = bench.log.apply(Record::Settled(settled));
-        match (foreseen, expected) {
-            (None, None) => assert!(matches!(applied, Ok(Applied::Done)), "{applied:?}"),
-            (Some(foreseen), Some(expected)) => {
-                assert!(expected(&foreseen) && applied == foreseen, "{foreseen:?} {applied:?}");
-            }
-            (foreseen, _) => panic!("{foreseen:?}"),
-        }
-    };
-    let first = bench.settled(bench.ack(0), 0);
-    same(&mut bench, first, None);
-    let second = bench.settled(bench.ack(1), 0);
-    same(&mut bench, second.clone(), Some(|outcome| matches!(outcome, Ok(Applied::Stale))));
-    let large = [("l", Some(&[7; 10_000][..]), KeyExpiry::Never)];
-    let too_much = Settled { kept: Some(access(&[], &large)), ..second.clone() };
-    same(&mut bench, too_much, Some(|outcome| matches!(outcome, Err(Refusal::TooMany(_)))));
-    let keeps_nothing = Settled { kept: None, ..second };
-    same(&mut bench, keeps_nothing, None);
-}
-
-#[test]
 fn what_a_component_staged_happens_with_each_kind_of_answer() {
     for number in 0..5 {
         let mut bench = Bench::new();
