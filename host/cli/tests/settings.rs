@@ -11,7 +11,7 @@ use support::{Node, Ran, run, vouch};
 
 /// A value of each setting that is not its default, as the file has it. The two of TLS are set together or not at all, and
 /// are read with the others by the tests of signals.
-const VALUES: [(&str, &str); 28] = [
+const VALUES: [(&str, &str); 29] = [
     ("data_dir", "'/tmp/vouch-settings-none'"),
     ("grpc_addr", "'127.0.0.1:0'"),
     ("http_addr", "'[::1]:0'"),
