@@ -8,7 +8,7 @@
 //! - [`clients`] do what clients of other nodes ask for.
 //! - [`address_book`] remembers where they were.
 //! - [`joining`] is how a node comes, with a [`token`].
-//! - [`offering`] lets others take what they lack from this node's disk, and [`pulling`] is how this one takes it from theirs.
+//! - [`lacking`] is what a node does not have, [`offering`] lets others take what they lack from this node's disk, and [`pulling`] is how this one takes it from theirs.
 
 mod address_book;
 mod admission;
@@ -18,6 +18,7 @@ mod clients;
 mod frames;
 mod joining;
 mod keeper;
+mod lacking;
 mod nodes;
 mod offering;
 mod pulling;
@@ -29,9 +30,9 @@ mod token;
 mod told;
 
 pub(crate) use clients::{ClientAnswer, ClientAnswering, ServeClients, answer_bytes};
+pub use lacking::Lacking;
+pub(crate) use lacking::lacks_what_is_damaged;
 pub(crate) use nodes::PeerNodes;
-pub use pulling::Lacking;
-pub(crate) use pulling::lacks_what_is_damaged;
 pub(crate) use pulling::pull;
 pub use settings::{JoinSettings, PeerSettings};
 pub(crate) use speaking::{Speaking, WhoSpeaks};

@@ -29,7 +29,8 @@ const STARTS_WITHIN: Duration = Duration::from_secs(300);
 
 type Source = Pin<Box<dyn AsyncRead + Send>>;
 
-/// Who takes what at the moment.
+/// Who takes what at the moment. As long as there is one, others are told to ask again: each reads as much as this node's disk gives
+/// beside what it has to do.
 struct Taker {
     node: NodeId,
     log: Range<LogPosition>,
@@ -98,7 +99,10 @@ impl ShardFiles {
         self.shard.hold(HeldLog { by, taken, until: Instant::now() + within });
     }
 
-    /// What there is, for this node. From now on the log is kept for it.
+    /// What there is, for this node. From now on the log is kept for it, until it has asked for nothing for a while.
+    ///
+    /// # Errors
+    /// Another node takes something, or the folder is just being tidied: to be asked for again.
     async fn offer(&self, node: NodeId) -> io::Result<Source> {
         let busy = |taker| other(format!("node {taker} is taking the log from this one; ask again when it has it"));
         self.takers.may_begin(node, Instant::now()).map_err(busy)?;
@@ -140,6 +144,7 @@ impl ShardFiles {
         Ok(offer)
     }
 
+    /// The node has all that it wanted, and starts with it: until it is heard of, what follows is kept.
     fn taken(&self, node: NodeId) -> Source {
         if let Some(log_end) = self.takers.end(node) {
             tracing::info!(%node, to = log_end.0, "another node has the log that it took from this one");
@@ -148,6 +153,10 @@ impl ShardFiles {
         Box::pin(tokio::io::empty())
     }
 
+    /// A stretch of a file that was offered to this node.
+    ///
+    /// # Errors
+    /// It has no offer any more, the name is none of an offer, or the file is gone.
     async fn file(&self, node: NodeId, name: &str, from: u64, len: u64) -> io::Result<Source> {
         let now = Instant::now();
         let held = self.takers.goes_on(node, now);

@@ -8,22 +8,20 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 use vouch_cluster::NodeId;
-use vouch_commitlog::LogPosition;
 use vouch_storage::{
-    MissingFile, PullError, PullOffer, PullStage, StartError, StartProgress, StartStep, StorageConfig, unsound_segments,
+    MissingFile, PullError, PullOffer, PullStage, StartError, StartProgress, StartStep, StorageConfig,
 };
 use vouch_transport::{
     ANY_NODE, PeerAdmission, PeerHello, PeerIdentity, PullFailed, Transport, TransportBounds, TransportConfig,
     TransportTiming,
 };
 
-use super::address_book::AddressBook;
+use super::lacking::Lacking;
 use super::offering::{OFFER, TAKEN};
 use super::removal::tells_removal;
 use super::runtime::PeerRuntime;
 use super::settings::PeerSettings;
 use super::speaking::{CLUSTER_INCARNATION, is_own};
-use crate::NodeConfig;
 
 /// Bytes that are asked for at once: so often the other node hears that this one goes on.
 const STRETCH: u64 = 64 << 20;
@@ -34,35 +32,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Between two looks whether the start was given up.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-/// Why a node takes from others' disks, and where these are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lacking {
-    /// The other nodes of the cluster, as far as they are known, by their addresses for each other.
-    pub(crate) nodes: BTreeMap<NodeId, String>,
-    /// Any node of the cluster, where the operator named one.
-    pub(crate) any: Option<String>,
-    /// Positions of the log that cannot be read here. Nothing else is known to be wrong with what this node has.
-    pub(crate) damaged: Vec<LogPosition>,
-}
-
-/// What a member lacks whose log did not open, since it is damaged; `None` where nobody else has that log, or nobody is known.
-///
-/// # Errors
-/// What the replica noted cannot be read.
-pub(crate) fn lacks_what_is_damaged(
-    config: &NodeConfig,
-    progress: &StartProgress,
-) -> Result<Option<Lacking>, StartError> {
-    let Some(damaged) = unsound_segments(&config.storage(), progress)? else { return Ok(None) };
-    let nodes = AddressBook::read(&config.data_dir).unwrap_or_else(|error| {
-        tracing::warn!(%error, "nodes.json cannot be read, which says where the other nodes are");
-        BTreeMap::new()
-    });
-    let any = config.joins.as_ref().map(|joins| joins.address.clone());
-    let is_known = !nodes.is_empty() || any.is_some();
-    Ok(is_known.then_some(Lacking { nodes, any, damaged }))
-}
 
 /// Nobody connects to a node that runs no replica.
 struct NobodyComes;

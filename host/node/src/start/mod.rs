@@ -54,7 +54,8 @@ fn what_others_have(config: &NodeConfig, error: StartError, progress: &StartProg
     if !is_lost || config.peers.is_none() {
         return Err(error);
     }
-    match lacks_what_is_damaged(config, progress)? {
+    let any = config.joins.as_ref().map(|joins| joins.address.clone());
+    match lacks_what_is_damaged(&config.storage(), any, progress)? {
         Some(lacking) => {
             tracing::error!(
                 %error, segments = lacking.damaged.len(),
@@ -100,7 +101,10 @@ impl Node {
             }
             match Self::begin_here(config.clone(), &repaired, time.clone(), progress) {
                 Ok(node) => return Ok(node),
-                Err(NoStart::Lacks(what)) => lacking = Some(what),
+                Err(NoStart::Lacks(what)) => {
+                    let any = config.joins.as_ref().map(|joins| joins.address.clone());
+                    lacking = Some(Lacking { any, ..what });
+                }
                 Err(NoStart::Failed(error)) => lacking = Some(what_others_have(&config, error, progress)?),
             }
         }
