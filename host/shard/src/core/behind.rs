@@ -10,20 +10,9 @@ use std::ops::Range;
 use std::time::Instant;
 
 use vouch_commitlog::LogPosition;
-use vouch_consensus::{EntryId, FollowerProgress, NodeId, Replica};
+use vouch_consensus::{EntryId, FollowerProgress, Replica};
 
-use super::{Command, Core, LeaderEntry};
-
-/// A stretch of the log that another node takes from this one's disk.
-#[derive(Clone, Debug)]
-pub struct HeldLog {
-    /// Which node.
-    pub by: NodeId,
-    /// What it takes: from its begin on the log is kept, and from its end on the names of entries, too.
-    pub taken: Range<LogPosition>,
-    /// Until when.
-    pub until: Instant,
-}
+use super::{Command, Core, HeldLog, LeaderEntry};
 
 /// What a replica keeps of those who are behind.
 pub(super) struct Behind {

@@ -1,5 +1,6 @@
 //! What the core of a shard is told.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use vouch_broker::state::Copies;
@@ -11,7 +12,6 @@ use vouch_leader::{Batch, Leader, Poll};
 
 use super::Hearer;
 use super::LeaderEntry;
-use super::behind::HeldLog;
 use crate::clock::Ahead;
 use crate::group::LogNames;
 use crate::leadership::Lead;
@@ -105,6 +105,17 @@ pub enum Request {
     Fence(String, Box<dyn FnOnce() + Send>),
     /// Answer receives, write what is proposed, end.
     Stop,
+}
+
+/// A stretch of the log that another node takes from this one's disk.
+#[derive(Clone, Debug)]
+pub struct HeldLog {
+    /// Which node.
+    pub by: NodeId,
+    /// What it takes: from its begin on the log is kept, and from its end on the names of entries, too.
+    pub taken: Range<LogPosition>,
+    /// Until when.
+    pub until: Instant,
 }
 
 /// How a shard stands.

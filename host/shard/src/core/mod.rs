@@ -48,14 +48,13 @@ use behind::Behind;
 use written::WrittenEntry;
 
 pub use answers::short_of;
-pub use behind::HeldLog;
 pub use body::LeaderEntry;
 pub use command::Command;
 pub use entry_role::role_of;
 
 pub use event::{
-    Claim, ClockSays, Condition, EntryToAppend, Event, GroupStanding, LeaderLook, LogStanding, Look, Moment, Proposal,
-    Request, ShownLook, Standing,
+    Claim, ClockSays, Condition, EntryToAppend, Event, GroupStanding, HeldLog, LeaderLook, LogStanding, Look, Moment,
+    Proposal, Request, ShownLook, Standing,
 };
 use marks::NextMark;
 use news::News;
