@@ -309,6 +309,7 @@ fn hoarder() -> Bytes {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "each of ten attacks has a node of its own"]
 async fn consumers_that_mean_no_good_are_told_why_and_nobody_else_suffers() -> anyhow::Result<()> {
     for attack in &attacks() {
         let mut field = Field::new(Broker::new()?, attack).await?;

@@ -51,7 +51,8 @@ impl Two {
 
     fn offer(&self) -> PullOffer {
         let mut offer = PullOffer::of_folder(self.source_dir.path()).unwrap();
-        let last_index = self.source.last_index();
+        // The mark says of what is before it that it is durable, and not of itself.
+        let last_index = self.source.last_index() - 1;
         offer.by = OfferedBy { term: 7, leads: true, last_index, written_index: last_index };
         offer
     }
