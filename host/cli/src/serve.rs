@@ -129,7 +129,8 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let log = NodeLog::start(settings.log_format, std::mem::take(&mut settings.log_filter));
     tell_limits(&settings, descriptors);
     let mut reloading = Reloading::new(SettingsOrigin { args, started, descriptors: limit }, log)?;
-    let ended = runtime.block_on(async {
+    // What listens for signals ends with this: a thread that reads for it would keep the runtime.
+    let ended = runtime.block_on(async move {
         while let ServeEnd::Lacks(again) = serve(settings, &mut signals, &mut reloading).await? {
             settings = again.settings();
         }
