@@ -388,7 +388,6 @@ async fn table(cases: &[Case], service: &Service, count: usize, sqlite_dir: &Pat
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the same in short, which shows that the programs work"]
 async fn a_few_hundred_deliveries_to_each_kind_of_component_are_each_done_once() {
     let (shop, service) = (tempfile::tempdir().unwrap(), Service::start());
     let databases = [("SQLite", sqlite(shop.path()), ["?", "?"])];

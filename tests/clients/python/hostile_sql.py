@@ -22,9 +22,9 @@ from wire import Code, MessageType
 # Half messages in one send.
 BATCH = 256
 TOLD_WITHIN_S = 20
-# What any check may be told where the processors are busy: components get what nobody else wants, and some get nothing of it
-# before their time is over.
-STOPPED = "the component did not answer within"
+# What a check may be told, too, while sends keep the processors busy for the figures: components get what nobody else wants, and
+# some get nothing of it before their time is over.
+STOPPED = ("the component did not answer within",) if os.environ.get("VOUCH_HOSTILE_FIGURES") == "1" else ()
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Attack:
     def is_told(self, name: str, attacker: Attacker) -> bool:
         """Whether it was, at least one of them; that it was told anything else than it may is a failure at once."""
         errors = self.errors(name)
-        may_be_told = (attacker.told, *attacker.or_told, STOPPED)
+        may_be_told = (attacker.told, *attacker.or_told, *STOPPED)
         strange = [each for each in errors if not any(told in each for told in may_be_told)]
         assert not strange, f"{attacker.statement}: told {strange}, not {attacker.told!r}"
         return any(attacker.told in each for each in errors) and self.unanswered(name) > 0

@@ -4,7 +4,7 @@ the innocent one settles its transactions, other topics are sent to and received
 With `VOUCH_HOSTILE_FIGURES=1` the 99th percentile of sends at a fixed pace to another topic is measured, too, and held against
 three windows before the attack: it is within 1 ms of these, or their spread, within 10 s of the attack's begin and of its end.
 Where the database itself has much to do, a plain client does the same to it afterwards, as often and with no broker in
-between: beside the attack sends may take what they take beside that. It takes a quiet machine and some minutes, so run
+between: what sends take beside that is printed, and tells whose doing the rest is. It takes a quiet machine and some minutes, so run
 it with one test after the other."""
 
 import os
@@ -307,9 +307,9 @@ class Windows:
                 f"it; {memory}; load {os.getloadavg()[0]:.1f}")
         # What the database does to sends whoever asks it is none of the node's doing.
         assert not plainly or self.plain.did.get("asked", 0) + self.plain.did.get("refused", 0) > 0, "nothing was done plainly"
-        # Back within 10 s: the first window that begins then and is within the bound says so.
-        most = max(bound, median(plainly) + max(1.0, spread)) if plainly else bound
-        assert min(beside) <= most, f"beside the attack sends take {beside} ms, more than {most:.2f} ms for 10 s"
+        # Back within 10 s: the first window that begins then and is within the bound says so. What they take beside the plain client
+        # tells whose doing it is, and moves no bound.
+        assert min(beside) <= bound, f"beside the attack sends take {beside} ms, more than {bound:.2f} ms for 10 s"
         assert min(after) <= bound, f"after the attack sends take {after} ms, more than {bound:.2f} ms for 10 s"
 
 

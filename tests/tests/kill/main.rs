@@ -36,7 +36,7 @@ const DEFAULT_ROUNDS: u32 = 25;
 /// In this round the broker is killed when it has released something of the log, so that the later ones begin with such a log.
 const RELEASED_IN: u32 = 8;
 /// Which takes no longer than this under load.
-const RELEASED_WITHIN: Duration = Duration::from_secs(180);
+const RELEASED_WITHIN: Duration = Duration::from_secs(60);
 /// Between two looks whether it did.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long a broker is under load before it is killed.
