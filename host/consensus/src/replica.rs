@@ -200,8 +200,10 @@ impl<B: EndsAt> Replica<B> {
                 replica.hear_that_it_leads(said);
                 replica.commands.push_back(Decision::FallBehind { covered });
             } else {
+                let mut message = to_raft(said);
+                replica.say_whose_snapshot(said, &mut message);
                 // It refuses answers of nodes that do not belong to the group.
-                let _ = replica.raw.step(to_raft(said));
+                let _ = replica.raw.step(message);
             }
         });
         // What it did not take is a repetition, or of a leader of the past.

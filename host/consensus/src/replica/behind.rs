@@ -31,6 +31,17 @@ impl<B: EndsAt> Replica<B> {
         }
     }
 
+    /// Of an entry that this replica has, and that it may not know to be committed, the crate learns that from a snapshot of a group to
+    /// which the replica belongs. Told without that it would answer with what it knew before, and never get any further.
+    pub(super) fn say_whose_snapshot(&self, said: &GroupMessage, message: &mut raft::eraftpb::Message) {
+        if let Said::Behind { covered } = said.body
+            && self.term_of(covered.index) == Some(covered.term)
+        {
+            let members = self.raw.raft.prs().conf().to_conf_state();
+            message.mut_snapshot().mut_metadata().set_conf_state(members);
+        }
+    }
+
     /// A follower lives that was told to take what it lacks from a disk: it may have it by now, or not have heard. It is asked anew.
     pub(super) fn let_it_be_told_again(&mut self, said: &GroupMessage) {
         let Said::HeartbeatAnswer { .. } = said.body else { return };

@@ -144,3 +144,19 @@ fn a_follower_that_has_the_entry_is_not_behind_whatever_it_is_told() {
     deliver(&mut nodes, &mut network, Some(3));
     assert!(nodes[0].leads());
 }
+
+/// It began anew with all of its log, and noted less as committed than its leader keeps.
+#[test]
+fn a_follower_that_has_the_entry_and_does_not_know_that_it_is_committed_learns_that() {
+    let (mut nodes, mut network, committed) = one_away();
+    let members = nodes[1].members.clone();
+    nodes[1].start(&members, Rng(7));
+    assert_eq!((nodes[1].replica().commit(), nodes[1].log.len() as u64), (0, committed));
+    let body = Said::Behind { covered: EntryId { index: 15, term: 1 } };
+    let said = crate::GroupMessage { from: NodeId(1), to: NodeId(2), term: 1, body };
+    nodes[1].replica().message(&said, Vec::new());
+    nodes[1].carry_out(&mut network);
+    assert_eq!((nodes[1].behind, nodes[1].replica().commit()), (None, 15));
+    deliver(&mut nodes, &mut network, Some(3));
+    assert!(nodes[0].leads());
+}

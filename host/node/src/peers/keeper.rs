@@ -15,6 +15,7 @@ use vouch_shard::{GroupStanding, Shard, WhoBelongs};
 use super::address_book::AddressBook;
 use super::answering::told_by;
 use super::calls::{NodeAnswer, NodeAsk, NodeRequest};
+use super::gathered::Gathered;
 use super::nodes::PeerNodes;
 use super::removal::Removal;
 use super::told::Hearsay;
@@ -34,6 +35,8 @@ pub(super) struct PeerKeeper {
     pub(super) removal: Arc<Removal>,
     /// Where they were is remembered.
     pub(super) book: AddressBook,
+    /// What a pull left, which goes when this node lacks nothing any more.
+    pub(super) gathered: Gathered,
     /// Where this node is.
     pub(super) mine: NodeAddresses,
     /// Why the log does not say where this node is, as that was told last.
@@ -52,6 +55,7 @@ impl PeerKeeper {
             let Ok(standing) = self.shard.group().await else { return };
             self.hearsay.forget(standing.committed);
             self.hearsay.leads.store(matches!(standing.role, Role::Leads { .. }), Ordering::Relaxed);
+            self.gathered.look(&standing).await;
             self.get_ready(&standing).await;
             self.say_where_it_is(&standing).await;
             self.tell_the_others(&standing).await;

@@ -8,6 +8,7 @@
 //! - [`clients`] do what clients of other nodes ask for.
 //! - [`address_book`] remembers where they were.
 //! - [`joining`] is how a node comes, with a [`token`].
+//! - [`gathered`] is what an earlier try to take something left.
 //! - [`lacking`] is what a node does not have, [`offering`] lets others take what they lack from this node's disk, and [`pulling`] is how this one takes it from theirs.
 
 mod address_book;
@@ -16,6 +17,7 @@ mod answering;
 mod calls;
 mod clients;
 mod frames;
+mod gathered;
 mod joining;
 mod keeper;
 mod lacking;

@@ -22,6 +22,8 @@ use vouch_transport::{PeerIdentity, ServeFiles};
 pub(super) const OFFER: &str = "offer";
 /// Under this name stands nothing: whoever asks for it has all that he wanted.
 pub(super) const TAKEN: &str = "taken";
+/// Under this name stands nothing, either: whoever asks for it takes nothing of what it was offered, or no more.
+pub(super) const LEFT: &str = "left";
 /// A node that takes something asks for the next stretch within this time; so long the log is kept for it.
 const ASKS_WITHIN: Duration = Duration::from_secs(120);
 /// One that has all starts, and is heard by then.
@@ -89,6 +91,7 @@ impl ServeFiles for ShardFiles {
         match name {
             OFFER => self.offer(node).await,
             TAKEN => Ok(self.taken(node)),
+            LEFT => Ok(self.left(node)),
             name => self.file(node, name, from, len).await,
         }
     }
@@ -149,6 +152,14 @@ impl ShardFiles {
         if let Some(log_end) = self.takers.end(node) {
             tracing::info!(%node, to = log_end.0, "another node has the log that it took from this one");
             self.hold(node, log_end..log_end, STARTS_WITHIN);
+        }
+        Box::pin(tokio::io::empty())
+    }
+
+    /// The node goes without, for now: another one may take something, and nothing is kept for it.
+    fn left(&self, node: NodeId) -> Source {
+        if self.takers.end(node).is_some() {
+            self.hold(node, LogPosition::BEYOND..LogPosition::BEYOND, Duration::ZERO);
         }
         Box::pin(tokio::io::empty())
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 use vouch_cluster::NodeId;
@@ -17,7 +17,7 @@ use vouch_transport::{
 };
 
 use super::lacking::Lacking;
-use super::offering::{OFFER, TAKEN};
+use super::offering::{LEFT, OFFER, TAKEN};
 use super::removal::tells_removal;
 use super::runtime::PeerRuntime;
 use super::settings::PeerSettings;
@@ -29,7 +29,12 @@ const STRETCH: u64 = 64 << 20;
 const OFFER_MAX: u64 = 64 << 20;
 /// Before others are asked again.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The longest of these pauses, of which each is twice as long as the one before.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// A node whose files are unsound as they come from it is not asked again before: all of them would come once more.
+const UNSOUND_FOR: Duration = Duration::from_secs(600);
+/// So often the other node hears that this one goes on, while it reads what it has.
+const RENEW_EVERY: Duration = Duration::from_secs(30);
 /// Between two looks whether the start was given up.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -80,7 +85,8 @@ fn transport(settings: &PeerSettings, stage: &PullStage) -> Result<Transport, St
     Transport::new(config).map_err(|error| StartError::Peers(error.to_string()))
 }
 
-/// The others, of which one leads.
+/// The others, of which any may have what is lacking.
+#[derive(Clone)]
 struct Others {
     transport: Transport,
     lacking: Lacking,
@@ -92,6 +98,8 @@ struct Others {
 enum NotNow {
     /// It, or another one, may be asked in a moment.
     Later(String),
+    /// What came from it is not what a start could go on with; it may be so for long.
+    Unsound(String),
     Ended(StartError),
 }
 
@@ -118,9 +126,10 @@ impl NotNow {
 impl From<PullError> for NotNow {
     fn from(error: PullError) -> Self {
         match error {
-            PullError::Offer(_) | PullError::TooShort { .. } | PullError::Unsound(_) | PullError::Shard(_) => {
+            PullError::Offer(_) | PullError::TooShort { .. } | PullError::NoRoom { .. } | PullError::Shard(_) => {
                 Self::Later(error.to_string())
             }
+            PullError::Unsound(_) => Self::Unsound(error.to_string()),
             PullError::Io { action, path, source } => Self::Ended(StartError::Io { action, path, source }),
             PullError::Replica(error) => Self::Ended(StartError::Replica(error)),
         }
@@ -152,9 +161,13 @@ impl Others {
         let any = self.lacking.any.iter().map(|address| (ANY_NODE, address));
         any.for_each(|(node, address)| self.transport.peers().set(node, address));
         let nodes: Vec<u64> = self.transport.peers().all().into_keys().collect();
-        let (mut told, mut pause) = (BTreeMap::new(), PAUSE);
+        let (mut told, mut pause, mut unsound) = (BTreeMap::new(), PAUSE, BTreeMap::<u64, Instant>::new());
         loop {
             for node in &nodes {
+                if unsound.get(node).is_some_and(|since| since.elapsed() < UNSOUND_FOR) {
+                    continue;
+                }
+                let believed = stage.believes_itself();
                 let pulled = self.pull_from(*node, &mut stage, progress).await;
                 let why = match pulled.map_err(|why| why.or_removed(stage.node(), &self.data_dir)) {
                     Ok(()) => {
@@ -162,10 +175,18 @@ impl Others {
                         return Ok(());
                     }
                     Err(NotNow::Later(why)) => why,
+                    Err(NotNow::Unsound(why)) => {
+                        tracing::error!(node, why, "what came from another node cannot be gone on with");
+                        // What was wrong may have been a file of this node's own: those are not used any more.
+                        if !believed {
+                            unsound.insert(*node, Instant::now());
+                        }
+                        why
+                    }
                     Err(NotNow::Ended(error)) => return Err(error),
                 };
                 if told.insert(*node, why.clone()).as_ref() != Some(&why) {
-                    tracing::info!(
+                    tracing::warn!(
                         node,
                         why,
                         "nothing can be taken from this node now; others are asked, and it is asked again"
@@ -177,18 +198,36 @@ impl Others {
         }
     }
 
+    /// Takes all from one node. Where that does not come about, the other hears that it need not wait.
     async fn pull_from(&self, node: u64, stage: &mut PullStage, progress: &StartProgress) -> Result<(), NotNow> {
         let offer = self.offer(node).await?;
-        let missing = stage.take(&offer)?;
+        let taken = self.take_offered(node, &offer, stage, progress).await;
+        // If it does not hear that, it notices.
+        self.say(node, if taken.is_ok() { TAKEN } else { LEFT }).await;
+        if taken.is_ok() {
+            tracing::info!(node, to = offer.log_end, "this node has what it lacked of the log, and goes on with it");
+        }
+        taken
+    }
+
+    async fn take_offered(
+        &self,
+        node: u64,
+        offer: &PullOffer,
+        stage: &mut PullStage,
+        progress: &StartProgress,
+    ) -> Result<(), NotNow> {
+        let missing = stage.take(offer)?;
         let total_bytes: u64 = offer.files.iter().map(|file| file.data).sum();
         let mut done_bytes = total_bytes - missing.iter().map(|file| file.end() - file.from).sum::<u64>();
+        let (from, to) = (offer.log_start, offer.log_end);
         tracing::info!(
             node,
             total_bytes,
             here = done_bytes,
-            from = offer.log_start,
-            to = offer.log_end,
-            "taking the log from the node that leads; what this one has of it stays"
+            from,
+            to,
+            "taking the log from another node; what this one has of it stays"
         );
         for mut file in missing {
             while let Some(bytes) = self
@@ -201,13 +240,27 @@ impl Others {
                 file.from += bytes;
             }
         }
-        stage.finish(&offer, progress)?;
-        // It need not wait any longer. If it does not hear that, it notices.
-        if let Ok(mut taken) = self.transport.pull(node, TAKEN, 0, 1).await {
-            let _ = taken.next().await;
+        // To read a long log takes longer than the other waits for a word.
+        let renewing = tokio::spawn(self.clone().renew(node, offer.files.first().map(|file| file.source.clone())));
+        let finished = stage.finish(offer, progress);
+        renewing.abort();
+        Ok(finished?)
+    }
+
+    /// Asks for nothing of a file, again and again: the log is kept for this node meanwhile.
+    async fn renew(self, node: u64, file: Option<String>) {
+        let Some(file) = file else { return };
+        loop {
+            sleep(RENEW_EVERY).await;
+            self.say(node, &file).await;
         }
-        tracing::info!(node, to = offer.log_end, "this node has what it lacked of the log, and goes on with it");
-        Ok(())
+    }
+
+    /// Lets the other node hear something, if it does.
+    async fn say(&self, node: u64, name: &str) {
+        if let Ok(mut said) = self.transport.pull(node, name, 0, 0).await {
+            let _ = said.next().await;
+        }
     }
 
     async fn offer(&self, node: u64) -> Result<PullOffer, NotNow> {

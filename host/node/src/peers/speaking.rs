@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use vouch_cluster::{ClusterNode, ClusterNodes, NodeAddresses, NodeId};
 use vouch_commitlog::{LogIdentity, LogReader};
 use vouch_shard::{Inbox, Shard, Signals};
-use vouch_storage::{StartError, StartProgress};
+use vouch_storage::{ShardFolder, StartError, StartProgress};
 use vouch_transport::{
     CertificateName, PeerHandlers, PeerIdentity, PeerListener, PeerSecurity, RereadSecurity, Transport,
     TransportBounds, TransportConfig, TransportTiming,
@@ -20,6 +20,7 @@ use super::address_book::AddressBook;
 use super::admission::ClusterAdmission;
 use super::answering::NodeCalls;
 use super::clients::{ClientCalls, ServeClients};
+use super::gathered::Gathered;
 use super::joining;
 use super::keeper::PeerKeeper;
 use super::lacking::Lacking;
@@ -29,6 +30,7 @@ use super::removal::Removal;
 use super::runtime::PeerRuntime;
 use super::settings::{JoinSettings, PeerSettings};
 use super::told::Hearsay;
+use crate::served_shard::SHARD;
 
 /// As yet no cluster lives a second time.
 pub(super) const CLUSTER_INCARNATION: u32 = 0;
@@ -170,6 +172,7 @@ impl Speaking {
             hearsay: self.hearsay.clone(),
             removal: self.removal.clone(),
             book: AddressBook::of(&self.data_dir),
+            gathered: Gathered::beside(ShardFolder::of(&self.data_dir, SHARD), self.signals.behind()),
             mine: mine.clone(),
             told: String::new(),
         };

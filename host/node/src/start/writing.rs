@@ -255,6 +255,10 @@ impl Begin<'_> {
         lookups: &Lookups,
     ) -> Result<Upkeep, StartError> {
         self.folders.begun()?;
+        if self.config.peers.is_none() {
+            // Who has others waits until it is known that they keep what it lacks.
+            vouch_storage::discard_gathered(&self.config.storage().folder());
+        }
         let snapshots = Arc::new(snapshots);
         let place = self.config.storage().folder().scrub();
         let requests = self.signals.snapshots.clone();

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use vouch_broker::ShardId;
 use vouch_consensus::NodeId;
 use vouch_files::{create_dir_all, sync_with_those_above};
 
@@ -14,7 +13,6 @@ use super::private::tighten;
 use super::refusals::{refuse_others, refuse_shared_segments};
 use crate::config::StorageConfig;
 use crate::error::{StartError, failed};
-use crate::layout::ShardFolder;
 use crate::progress::StartProgress;
 use crate::pull;
 use crate::replica::{LogName, ReplicaFile};
@@ -25,7 +23,6 @@ pub struct Folders {
     identity: FolderIdentity,
     /// This is its first start, which [`Self::begun`] ends.
     first: bool,
-    shard: ShardId,
     data_dir: PathBuf,
 }
 
@@ -55,7 +52,7 @@ pub(crate) fn open(config: &StorageConfig, progress: &StartProgress) -> Result<F
     }
     lock.hold_log(&log)?;
     refuse_shared_segments(&log)?;
-    Ok(Folders { lock, identity, first, shard: config.shard, data_dir: dir.clone() })
+    Ok(Folders { lock, identity, first, data_dir: dir.clone() })
 }
 
 /// Refuses what [`open`] would refuse of a data folder, and changes nothing. Who is at work in it is not asked: that ends.
@@ -120,7 +117,6 @@ impl Folders {
             FolderIdentity::keep(&self.data_dir)?;
             self.lock.hold_identity()?;
         }
-        pull::discard(&ShardFolder::of(&self.data_dir, self.shard));
         Ok(())
     }
 }

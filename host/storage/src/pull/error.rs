@@ -25,6 +25,14 @@ pub enum PullError {
     /// The offer does not hold any more, or what came is not what was offered: begin again with another one.
     #[error("what was gathered from the other node is unsound, and is thrown away: {0}")]
     Unsound(String),
+    /// Free some space: what comes lies beside what is there until all of it is.
+    #[error("what is to come takes {needed} bytes, and the disk has {free}; free some space, it is tried again")]
+    NoRoom {
+        /// Bytes that are still to come.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// The operating system refuses; the text says what.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {

@@ -28,5 +28,6 @@ mod unsound;
 pub use error::PullError;
 pub use offer::{OfferedBy, OfferedFile, PullOffer, open_offered};
 pub use stage::{MissingFile, PullStage};
-pub(crate) use take_place::{discard, finish, is_between, is_under_way};
+pub use take_place::discard_gathered;
+pub(crate) use take_place::{finish, is_between, is_under_way};
 pub use unsound::unsound_segments;

@@ -21,6 +21,7 @@ use crate::folder::{self, Folders};
 use crate::layout::ShardFolder;
 use crate::progress::{StartProgress, StartStep};
 use crate::replica::{LogName, ReplicaFile, ReplicaNote};
+use crate::space::Space;
 
 /// A stretch of a file that is still to come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +120,23 @@ impl PullStage {
                 missing.push(MissingFile { file: file.clone(), from });
             }
         }
+        self.has_room_for(&missing)?;
         Ok(missing)
+    }
+
+    /// Whether segments of this node's own are still kept: after something was unsound none is.
+    pub fn believes_itself(&self) -> bool {
+        self.damaged.is_some()
+    }
+
+    /// Snapshots and parts lie on the disk twice.
+    fn has_room_for(&self, missing: &[MissingFile]) -> Result<(), PullError> {
+        let needed =
+            missing.iter().map(|file| (file.end() - file.from) * if file.file.segment().is_none() { 2 } else { 1 });
+        let (needed, folder): (u64, _) = (needed.sum(), self.gathered.path());
+        let Space { used, total } = Space::of_folder(folder).map_err(failed("measure the disk of", folder))?;
+        let free = total.saturating_sub(used);
+        if needed <= free { Ok(()) } else { Err(PullError::NoRoom { needed, free }) }
     }
 
     /// Puts bytes behind what is there of a file.

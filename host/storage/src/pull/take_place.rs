@@ -44,8 +44,9 @@ pub(crate) fn is_between(shard: &ShardFolder) -> bool {
     before(shard).exists() && !shard.path().exists()
 }
 
-/// What was gathered is not needed: the node goes on with what it has.
-pub(crate) fn discard(shard: &ShardFolder) {
+/// Removes what was gathered and did not take the place of anything, if there is such: the node goes on with what it has. A pull that
+/// was cut short would go on with it, so it goes when nothing is lacking any more. That it cannot be removed is told.
+pub fn discard_gathered(shard: &ShardFolder) {
     let gathered = gathered(shard);
     match fs::remove_dir_all(gathered.path()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
