@@ -172,3 +172,23 @@ fn a_member_whose_log_or_snapshots_are_damaged_takes_them_from_the_others_and_is
     until("another one leads", || !two.status()["leader"].is_null() && two.status()["leader"] != json!(1));
     assert_eq!(kept(&three, "g3", "3"), ["m1", "m2", "m3"]);
 }
+
+/// Its disk broke, so it was removed; and somebody starts it all the same.
+#[test]
+fn a_member_that_was_removed_hears_that_where_it_asks_for_what_its_disk_lost_and_starts_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = first(&folder.path().join("1"));
+    let two = join(&one, &folder.path().join("2"));
+    let three = join(&one, &folder.path().join("3"));
+    voters_are(&[&one, &two, &three], &[1, 2, 3]);
+    let away = three.folder.clone();
+    three.stop();
+    damage(&away.join(format!("data/shards/0/log/{:020}.log", 0)), 0);
+    one.admin(&["cluster", "remove", "3", "--reason", "its disk is broken"]).succeeded();
+    voters_are(&[&one, &two], &[1, 2]);
+    for _ in 0..2 {
+        let refused = Member::refused(&away, &flags(&[]));
+        assert!(refused.stderr.contains("was removed from its cluster"), "{}", refused.stderr);
+        assert!(away.join("data/removed").exists());
+    }
+}

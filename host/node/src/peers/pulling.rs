@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use vouch_cluster::NodeId;
 use vouch_storage::{
-    MissingFile, PullError, PullOffer, PullStage, StartError, StartProgress, StartStep, StorageConfig,
+    BackupError, MissingFile, PullError, PullOffer, PullStage, StartError, StartProgress, StartStep, StorageConfig,
 };
 use vouch_transport::{
     ANY_NODE, PeerAdmission, PeerHello, PeerIdentity, PullFailed, Transport, TransportBounds, TransportConfig,
@@ -126,11 +126,13 @@ impl NotNow {
 impl From<PullError> for NotNow {
     fn from(error: PullError) -> Self {
         match error {
+            PullError::Shard(BackupError::Io { action, path, source }) => {
+                Self::Ended(StartError::Io { action, path, source })
+            }
             PullError::Offer(_) | PullError::TooShort { .. } | PullError::NoRoom { .. } | PullError::Shard(_) => {
                 Self::Later(error.to_string())
             }
             PullError::Unsound(_) => Self::Unsound(error.to_string()),
-            PullError::Io { action, path, source } => Self::Ended(StartError::Io { action, path, source }),
             PullError::Replica(error) => Self::Ended(StartError::Replica(error)),
         }
     }

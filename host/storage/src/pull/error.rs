@@ -1,9 +1,9 @@
 //! Why a replica does not get what it lacks.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::backup::BackupError;
+use crate::backup::{self, BackupError};
 use crate::replica::ReplicaError;
 
 /// Why a pull ends before it is done. What was gathered stays, unless it is unsound, and another pull goes on with it.
@@ -33,25 +33,15 @@ pub enum PullError {
         /// Bytes that are free.
         free: u64,
     },
-    /// The operating system refuses; the text says what.
-    #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
     /// What the replica noted cannot be read: see there.
     #[error(transparent)]
     Replica(#[from] ReplicaError),
-    /// There is nothing to offer: see there.
+    /// The system refuses, or there is nothing to offer: see there.
     #[error(transparent)]
     Shard(#[from] BackupError),
 }
 
 /// For `map_err`: what was tried with which file. The action is a verb that follows *cannot*.
 pub(super) fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> PullError + 'a {
-    move |source| PullError::Io { action, path: path.to_owned(), source }
+    move |source| backup::failed(action, path)(source).into()
 }
