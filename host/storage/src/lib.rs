@@ -13,6 +13,7 @@ mod lookup;
 mod open;
 mod position;
 mod progress;
+mod pull;
 mod recover;
 mod replay;
 mod replica;
@@ -40,6 +41,10 @@ pub use lookup::{LookupFault, LookupFile, LookupReport, Lookups, Posted, Posting
 pub use open::{Opened, OpenedLog, check_start, open};
 pub use position::{log_position, record_position, records_in};
 pub use progress::{StartProgress, StartStep};
+pub use pull::{
+    MissingFile, OfferedBy, OfferedFile, PullError, PullOffer, PullStage, discard_gathered, open_offered,
+    unsound_segments,
+};
 pub use replay::{UnreadableRecord, replay};
 pub use replica::{Committed, LogName, NotedCut, ReplicaError, ReplicaFile, ReplicaNote};
 pub use scrub::{LostFile, Scrub, ScrubReport, ScrubbedFiles};

@@ -1,4 +1,5 @@
 mod alone;
+mod behind;
 mod bench;
 mod broken;
 mod cut;

@@ -12,6 +12,7 @@ mod folder;
 mod held;
 mod lookup;
 mod members;
+mod pulled;
 mod replica;
 mod scrub;
 mod snapshots;
