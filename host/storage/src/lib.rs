@@ -1,6 +1,7 @@
 //! A shard on disk: opened into state, snapshotted, indexed, scrubbed, backed up, read when damaged. Whoever serves it, on
 //! whatever threads, is above; here nobody knows of a runtime, a client or a component.
 
+mod anew;
 mod backup;
 mod config;
 mod damaged;
@@ -14,6 +15,7 @@ mod open;
 mod position;
 mod progress;
 mod recover;
+mod remains;
 mod replay;
 mod replica;
 mod scrub;
@@ -27,7 +29,8 @@ mod version;
 mod zeros;
 
 pub use backup::{
-    Backup, BackupError, BackupProgress, BackupStep, OnProgress, backup, check_backup, last_backup_ms, restore,
+    Backup, BackupError, BackupProgress, BackupStep, OnProgress, Restored, backup, check_backup, last_backup_ms,
+    restore,
 };
 pub use config::{DEFAULT_SEGMENT_SIZE, JoinedCluster, OnDamage, StorageConfig};
 pub use damaged::{DamagedLog, LostParts, is_break};
@@ -40,6 +43,7 @@ pub use lookup::{LookupFault, LookupFile, LookupReport, Lookups, Posted, Posting
 pub use open::{Opened, OpenedLog, check_start, open};
 pub use position::{log_position, record_position, records_in};
 pub use progress::{StartProgress, StartStep};
+pub use remains::{HeldRemains, Remains, RemainsError};
 pub use replay::{UnreadableRecord, replay};
 pub use replica::{Committed, LogName, NotedCut, ReplicaError, ReplicaFile, ReplicaNote};
 pub use scrub::{LostFile, Scrub, ScrubReport, ScrubbedFiles};
@@ -51,3 +55,5 @@ pub use space::Space;
 pub use stored::{StoredError, message, record, record_len, transaction_at};
 pub use undecided::UndecidedTail;
 pub use version::{FEATURE_LEVEL, VERSION};
+// What of them stands in what is given here.
+pub use vouch_consensus::{ClusterIncarnation, NodeId};

@@ -1,4 +1,5 @@
 mod alone;
+mod anew;
 mod bench;
 mod broken;
 mod cut;

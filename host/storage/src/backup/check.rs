@@ -4,13 +4,13 @@ use std::path::Path;
 
 use vouch_broker::State;
 use vouch_commitlog::{CommitLog, LogConfig, LogPosition, SEGMENT_HEADER_LEN, SurveyProgress, Verification};
-use vouch_consensus::{GroupMembers, NodeId};
 
 use super::compare::compare;
 use super::copy::hexadecimal;
 use super::manifest::Manifest;
 use super::plan;
 use super::{Backup, BackupError, BackupProgress, BackupStep, OnProgress, SHARD, damaged, shard_of};
+use crate::folder::NewLife;
 use crate::replay::{check_feature_level, replay};
 use crate::snapshots::{LoadedState, Snapshots};
 
@@ -40,6 +40,8 @@ pub(super) struct CheckedFolder {
     pub(super) newest_record_ms: u64,
     /// The log is that of a group with other members: see [`Backup::of_several`].
     pub(super) of_several: bool,
+    /// The life that a cluster that is restored from it would begin.
+    pub(super) next: NewLife,
 }
 
 /// What a folder must hold.
@@ -106,8 +108,8 @@ pub(super) fn check_folder(
         replay(&mut state, &entry).map_err(|error| damaged(&log_folder, error))?;
     }
     check_feature_level(&state).map_err(|error| damaged(folder, error))?;
-    let of_several = *state.members() != GroupMembers::voters([NodeId::FIRST]);
-    Ok(CheckedFolder { newest_record_ms: state.cluster().clock.0, of_several })
+    let of_several = state.members().all().len() > 1;
+    Ok(CheckedFolder { newest_record_ms: state.cluster().clock.0, of_several, next: NewLife::after(&state) })
 }
 
 /// The log is whole, and reaches exactly as far as it should.

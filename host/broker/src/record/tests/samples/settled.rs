@@ -26,7 +26,7 @@ impl Sampled for Settled {
          03 01000000 03000000 c801 ac02 0900000000000000 0162 0201000000000000 01 016e \
          02 016b 0403000000000000 016c 0000000000000000 \
          03 016b 010138 02 0807000000000000 016c 010107 01 09000000 016d 00 00";
-    const OFTEN: u16 = 40;
+    const OFTEN: u16 = 52;
 
     fn sample() -> Self {
         let outbox = Outbox::new(message_bytes(MessageKind::Normal, CheckOverrides::default())).unwrap();
