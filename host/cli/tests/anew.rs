@@ -38,7 +38,7 @@ async fn acked(member: &Member, handle: &str) -> i32 {
     let entries = vec![AckMessageEntry { receipt_handle: handle.to_owned(), ..Default::default() }];
     let mut ack = tonic::Request::new(AckMessageRequest { topic: resource("t"), group: resource("kept"), entries });
     ack.metadata_mut().insert("x-mq-client-id", "client".parse().unwrap());
-    client.ack_message(ack).await.unwrap().into_inner().entries[0].status.as_ref().unwrap().code
+    client.ack_message(ack).await.unwrap().into_inner().status.unwrap().code
 }
 
 /// Topics and a group that both have that the tests compare.
@@ -54,11 +54,11 @@ async fn a_restored_cluster_beside_the_one_that_lives_is_another_and_nothing_of_
     make(&one);
     let before = half(&one, "before");
     let copy = folder.path().join("copy");
+    let at = u64::from_str_radix(&before[5..21], 16).unwrap();
     until("all of it is in the backup", || {
         let _ = std::fs::remove_dir_all(&copy);
-        about(&["backup", copy.to_str().unwrap()], &two.folder).succeeded();
-        let checked = run(&["restore", copy.to_str().unwrap(), "--check", "--json"]).succeeded().json();
-        checked["log_end"].as_u64() >= one.knows_of(1)["applied"].as_u64()
+        let taken = about(&["backup", copy.to_str().unwrap(), "--json"], &two.folder).succeeded().json();
+        taken["log_end"].as_u64().unwrap() > at
     });
     let place = folder.path().join("restored/1");
     std::fs::create_dir_all(&place).unwrap();

@@ -43,7 +43,7 @@ pub use lookup::{LookupFault, LookupFile, LookupReport, Lookups, Posted, Posting
 pub use open::{Opened, OpenedLog, check_start, open};
 pub use position::{log_position, record_position, records_in};
 pub use progress::{StartProgress, StartStep};
-pub use remains::{HeldRemains, Remains, RemainsError};
+pub use remains::{ClusterRemains, HeldRemains, RemainsError};
 pub use replay::{UnreadableRecord, replay};
 pub use replica::{Committed, LogName, NotedCut, ReplicaError, ReplicaFile, ReplicaNote};
 pub use scrub::{LostFile, Scrub, ScrubReport, ScrubbedFiles};

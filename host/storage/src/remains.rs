@@ -55,7 +55,7 @@ pub enum RemainsError {
 
 /// What is left of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remains {
+pub struct ClusterRemains {
     /// The cluster, in hexadecimal digits.
     pub cluster_id: String,
     /// Whose folder it is.
@@ -81,7 +81,7 @@ pub struct Remains {
 /// What is left of a cluster, and the folder, held as long as this lives.
 pub struct HeldRemains {
     /// What is there, and what would become of it.
-    pub found: Remains,
+    pub found: ClusterRemains,
     identity: FolderIdentity,
     data_dir: PathBuf,
     /// Last: nobody starts the folder before all of it is done.
@@ -108,7 +108,7 @@ impl HeldRemains {
     ///
     /// # Errors
     /// What the system says: the folder is as it was, or that of the new node.
-    pub fn begin_anew(self) -> Result<Remains, RemainsError> {
+    pub fn begin_anew(self) -> Result<ClusterRemains, RemainsError> {
         let Self { found, identity, data_dir, _folders } = self;
         let life = NewLife { incarnation: found.incarnation, node: found.new_node };
         identity.begin_anew(&data_dir, life).map_err(failed("write", &data_dir.join(IDENTITY_FILE)))?;
@@ -116,7 +116,7 @@ impl HeldRemains {
     }
 }
 
-fn look(config: &StorageConfig, identity: &FolderIdentity) -> Result<Remains, RemainsError> {
+fn look(config: &StorageConfig, identity: &FolderIdentity) -> Result<ClusterRemains, RemainsError> {
     let data_dir = config.data_dir.clone();
     let mut log = config.log(identity.segment_size);
     (log.directory, log.cluster_id) = (config.folder().log(), identity.cluster_id()?);
@@ -166,7 +166,7 @@ fn look(config: &StorageConfig, identity: &FolderIdentity) -> Result<Remains, Re
         return Err(RemainsError::Complete { data_dir, node });
     }
     let NewLife { incarnation, node: new_node } = NewLife::after(&state);
-    Ok(Remains {
+    Ok(ClusterRemains {
         cluster_id: identity.cluster_id.clone(),
         node,
         others: state.members().all().into_iter().filter(|other| *other != node).collect(),

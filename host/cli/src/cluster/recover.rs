@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use clap::Args;
 use serde_json::{Value, json};
-use vouch_storage::{HeldRemains, Remains};
+use vouch_storage::{ClusterRemains, HeldRemains};
 
 use super::ids;
 use crate::config::DATA_DIR;
@@ -73,8 +73,9 @@ fn confirm() -> anyhow::Result<()> {
 }
 
 /// What is there, and what may be missing, in lines.
-fn told(found: &Remains) -> Vec<String> {
-    let Remains { cluster_id, node, others, term, committed_to, log_end, undecided, newest_record_ms, .. } = found;
+fn told(found: &ClusterRemains) -> Vec<String> {
+    let ClusterRemains { cluster_id, node, others, term, committed_to, log_end, undecided, newest_record_ms, .. } =
+        found;
     let others: Vec<u64> = others.iter().map(|other| other.0).collect();
     let newest = humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(*newest_record_ms));
     let mut lines = vec![
@@ -99,7 +100,7 @@ fn told(found: &Remains) -> Vec<String> {
 }
 
 /// The same for scripts. Positions are in bytes.
-fn document(done: &Remains) -> Value {
+fn document(done: &ClusterRemains) -> Value {
     let others: Vec<u64> = done.others.iter().map(|other| other.0).collect();
     json!({
         "cluster_id": done.cluster_id,
@@ -123,7 +124,7 @@ mod tests {
 
     #[test]
     fn what_may_be_missing_is_told_before_anything_is_changed() {
-        let found = Remains {
+        let found = ClusterRemains {
             cluster_id: "00ff".to_owned(),
             node: NodeId(2),
             others: [1, 3].map(NodeId).to_vec(),
@@ -145,7 +146,7 @@ mod tests {
         ] {
             assert!(lines.contains(part), "{part}: {lines}");
         }
-        let alone = Remains { undecided: 0, ..found.clone() };
+        let alone = ClusterRemains { undecided: 0, ..found.clone() };
         assert!(told(&alone)[2].contains("all of its log was known"));
         let document = document(&found);
         assert_eq!((&document["node"], &document["left_out"]), (&json!(4), &json!([1, 3])));
