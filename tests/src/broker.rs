@@ -12,6 +12,8 @@ use tempfile::TempDir;
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const STOP_DEADLINE: Duration = Duration::from_secs(15);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// So that kills fall between snapshots, and into them, and into the release of old segments.
+const SMALL_SIZES: &[&str] = &["--snapshot-every", "1MiB", "--segment-size", "4MiB", "--retention-every", "200ms"];
 
 /// The binary under test: `VOUCH_BIN`, else the one that was built beside the running test.
 ///
@@ -36,6 +38,7 @@ pub struct Broker {
     child: Option<Child>,
     grpc: String,
     http: String,
+    sizes: &'static [&'static str],
 }
 
 impl Broker {
@@ -44,8 +47,20 @@ impl Broker {
     /// # Errors
     /// When no temporary folder can be made.
     pub fn new() -> anyhow::Result<Self> {
+        Self::with_sizes(SMALL_SIZES)
+    }
+
+    /// One whose segments and snapshots are as large as they are by themselves: of which figures are taken.
+    ///
+    /// # Errors
+    /// When no temporary folder can be made.
+    pub fn with_its_own_sizes() -> anyhow::Result<Self> {
+        Self::with_sizes(&[])
+    }
+
+    fn with_sizes(sizes: &'static [&'static str]) -> anyhow::Result<Self> {
         let any_port = "127.0.0.1:0".to_owned();
-        Ok(Self { folder: TempDir::new()?, child: None, grpc: any_port.clone(), http: any_port })
+        Ok(Self { folder: TempDir::new()?, child: None, grpc: any_port.clone(), http: any_port, sizes })
     }
 
     /// `host:port` of the gRPC service.
@@ -58,6 +73,18 @@ impl Broker {
     #[must_use]
     pub fn http(&self) -> &str {
         &self.http
+    }
+
+    /// Memory of the process itself, in bytes: without what it maps of files.
+    ///
+    /// # Errors
+    /// When it is not running, or the system does not tell.
+    pub fn memory(&self) -> anyhow::Result<u64> {
+        let pid = self.child.as_ref().context("the broker is not running")?.id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let kib =
+            status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.parse().ok());
+        kib.map(|kib: u64| kib << 10).context("the system tells no RssAnon")
     }
 
     /// The folder with the log, for a message that tells where to look.
@@ -77,8 +104,7 @@ impl Broker {
         let data_dir = self.data_dir();
         let child = Command::new(binary()?)
             .arg("serve")
-            // So that kills fall between snapshots, and into them, and into the release of old segments.
-            .args(["--snapshot-every", "1MiB", "--segment-size", "4MiB", "--retention-every", "200ms"])
+            .args(self.sizes)
             .args(["--grpc-addr", &self.grpc, "--http-addr", &self.http])
             .arg("--data-dir")
             .arg(&data_dir)

@@ -71,7 +71,12 @@ impl Client {
 
     /// Sends one message; on success the transaction id (empty unless it is a half message).
     pub async fn send(&self, message: wire::Message) -> Outcome<String> {
-        let request = self.request(wire::SendMessageRequest { messages: vec![message] }, CALL_TIMEOUT);
+        self.send_all(vec![message]).await
+    }
+
+    /// Sends several of one topic at once; on success the transaction id of the first.
+    pub async fn send_all(&self, messages: Vec<wire::Message>) -> Outcome<String> {
+        let request = self.request(wire::SendMessageRequest { messages }, CALL_TIMEOUT);
         match self.stub.clone().send_message(request).await {
             Err(status) => Outcome::Unknown(status.to_string()),
             Ok(answer) => {

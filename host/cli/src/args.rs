@@ -52,7 +52,7 @@ and /readyz answer on the HTTP port.
 SIGTERM or SIGINT stops the node: what is in flight is finished first, within 10 seconds. SIGHUP reads certificate, \
 key, HTTP token and names, and the log level anew; the log says what changed.")]
     Serve(Box<ServeArgs>),
-    /// See what Vouch is for: five orders, and a service that dies at the worst moment.
+    /// See what Vouch is for: a service, then the broker itself, dies at the worst moment, and the ledger adds up.
     #[command(after_help = "\
 Example:
   vouch demo --fast

@@ -25,7 +25,14 @@ pub(crate) fn show(http: &HttpArgs) -> anyhow::Result<()> {
     if count == 0 && http.json {
         return Ok(output::json(&answer)?);
     } else if count == 0 {
-        return Ok(output::line("no damage of the log is known")?);
+        output::line("no damage of the log is known")?;
+        let repaired = answer["repaired_segments"].as_array().map_or(0, Vec::len);
+        if repaired > 0 {
+            output::line(format_args!(
+                "{repaired} segments were damaged, and came from the other nodes when this one started"
+            ))?;
+        }
+        return Ok(());
     }
     let detail: Vec<String> = stretches.iter().map(|stretch| format!("  {}", paragraph(stretch))).collect();
     let (title, detail) = (sentence(&answer, count), format!("{}\n{ADVICE}", detail.join("\n")));

@@ -10,6 +10,7 @@ mod settings;
 mod signals;
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,11 +22,12 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use vouch_commitlog::Shortage;
 use vouch_gateway::{Connections, Gateway, Ports};
-use vouch_node::{Node, NodeConfig, NodeHealth, StartError, StartProgress};
+use vouch_node::{Lacking, Node, NodeConfig, NodeHealth, StartError, StartProgress};
 
 use crate::config::{Resolved, SettingArgs, unknown_variables};
 use crate::descriptors::{self, Descriptors};
 use crate::endpoints::Endpoints;
+use crate::failure;
 use crate::output::{self, TextTable};
 use crate::runtime;
 use logging::NodeLog;
@@ -37,6 +39,8 @@ use signals::ProcessSignals;
 /// A start that is given up has this long to end by itself. What it reads then it may go on reading until the process ends: it
 /// has not begun to change anything, or is cut short as by a crash.
 const GIVEN_UP_WITHIN: Duration = Duration::from_secs(2);
+/// Settings that cannot be read now are read again after this long.
+const SETTINGS_AGAIN: Duration = Duration::from_secs(10);
 
 /// What a node is started with.
 #[derive(Debug, Args)]
@@ -124,10 +128,46 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     };
     let log = NodeLog::start(settings.log_format, std::mem::take(&mut settings.log_filter));
     tell_limits(&settings, descriptors);
-    let reloading = Reloading::new(SettingsOrigin { args, started, descriptors: limit }, log)?;
-    let ended = runtime.block_on(serve(settings, signals, reloading));
+    let mut reloading = Reloading::new(SettingsOrigin { args, started, descriptors: limit }, log)?;
+    // What listens for signals ends with this: a thread that reads for it would keep the runtime.
+    let ended = runtime.block_on(async move {
+        while let ServeEnd::Lacks(again) = serve(settings, &mut signals, &mut reloading).await? {
+            settings = again.settings();
+        }
+        Ok(())
+    });
     runtime.shutdown_timeout(GIVEN_UP_WITHIN);
     ended
+}
+
+/// How serving ended.
+enum ServeEnd {
+    /// It was to.
+    Stopped,
+    /// The node is to take from others what it lacks, and to serve again.
+    Lacks(Box<ServesAgain>),
+}
+
+/// What a node begins again with, in the same process: as somebody would start it anew, on the ports that it had.
+struct ServesAgain {
+    settings: ServeSettings,
+    lacking: Lacking,
+    grpc: SocketAddr,
+    http: SocketAddr,
+    peer: Option<SocketAddr>,
+}
+
+impl ServesAgain {
+    /// The settings as they were read when it was to stop, with its ports.
+    fn settings(self) -> ServeSettings {
+        let mut settings = self.settings;
+        (settings.gateway.grpc_addr, settings.gateway.http_addr) = (self.grpc, self.http);
+        if let (Some(peers), Some(peer)) = (&mut settings.node.peers, self.peer) {
+            peers.listen = peer.to_string();
+        }
+        settings.node.lacking = Some(self.lacking);
+        settings
+    }
 }
 
 /// Reads everything that a start needs to know before it takes a port, and checks it. A pipe that nobody writes to, and a file
@@ -142,7 +182,11 @@ fn read(args: &SettingArgs, descriptors: u64) -> anyhow::Result<(Resolved, Serve
 
 /// Takes the ports and serves from the first moment on: probes and refusals while the log is recovered, everything
 /// afterwards. Returns when what was in flight is finished, or its time is over.
-async fn serve(settings: ServeSettings, mut signals: ProcessSignals, mut reloading: Reloading) -> anyhow::Result<()> {
+async fn serve(
+    settings: ServeSettings,
+    signals: &mut ProcessSignals,
+    reloading: &mut Reloading,
+) -> anyhow::Result<ServeEnd> {
     let data_dir = settings.node.data_dir.clone();
     remove_stale_endpoints(&data_dir)?;
     let ports = take_ports(&settings)?;
@@ -153,25 +197,23 @@ async fn serve(settings: ServeSettings, mut signals: ProcessSignals, mut reloadi
         ControlFlow::Break(why) => {
             tracing::info!(why, "stopping before the node serves: certificate and key are being read");
             tracing::info!("stopped");
-            return Ok(());
+            return Ok(ServeEnd::Stopped);
         }
     };
     let (grpc, http) = (gateway.grpc_addr(), gateway.http_addr());
     tracing::info!(%grpc, %http, "starting; until the log is recovered, /readyz on the HTTP port says how far it is");
     let config = peers::told_where_clients_are(settings.node, grpc);
-    let Some(node) = start(config, progress, &gateway, &mut signals, &mut reloading).await? else {
+    let Some(node) = start(config, progress, &gateway, signals, reloading).await? else {
         gateway.shutdown().await;
         tracing::info!("stopped");
-        return Ok(());
+        return Ok(ServeEnd::Stopped);
     };
     Endpoints::remove(&data_dir).context("cannot remove the endpoints of an earlier run")?;
     gateway.serve(node.clone())?;
     announce(&gateway, &node, &data_dir)?;
     reloading.of_node(node.cluster.clone());
-    let why = tokio::select! {
-        why = reloading.until_stop(&mut signals, &gateway) => why,
-        () = node.cluster.removed() => "this node was removed from its cluster",
-    };
+    let (why, lacks) = until_end(&node, &gateway, signals, reloading).await;
+    let peer = node.cluster.listens();
     tracing::info!(why, "stopping: answering what is in flight");
     // While clients are served: nobody has to wait until this node is missed.
     node.cluster.resign().await;
@@ -179,7 +221,39 @@ async fn serve(settings: ServeSettings, mut signals: ProcessSignals, mut reloadi
     node.stop().await;
     remove_own_endpoints(&data_dir).context("cannot remove the endpoints")?;
     tracing::info!("stopped");
-    Ok(())
+    let again = lacks.map(|(lacking, settings)| ServesAgain { settings: *settings, lacking, grpc, http, peer });
+    Ok(again.map_or(ServeEnd::Stopped, |again| ServeEnd::Lacks(Box::new(again))))
+}
+
+/// Waits until the node is to stop: why, and what it takes from others before it begins again, with settings as a reload would read
+/// them, so that a token which was exchanged stays exchanged. As long as these cannot be read it goes on as it is: it is behind, and
+/// no worse than that.
+async fn until_end(
+    node: &Node,
+    gateway: &Gateway,
+    signals: &mut ProcessSignals,
+    reloading: &mut Reloading,
+) -> (&'static str, Option<(Lacking, Box<ServeSettings>)>) {
+    let mut lacking = None;
+    loop {
+        tokio::select! {
+            why = reloading.until_stop(signals, gateway) => return (why, None),
+            () = node.cluster.removed() => return ("this node was removed from its cluster", None),
+            lacks = node.cluster.lacks(), if lacking.is_none() => lacking = Some(lacks),
+            () = tokio::time::sleep(SETTINGS_AGAIN), if lacking.is_some() => {}
+        }
+        match (&lacking, tokio::task::block_in_place(|| reloading.settings_anew())) {
+            (Some(lacking), Ok(settings)) => {
+                let why = "this node takes from another one what it lacks, and serves again";
+                return (why, Some((lacking.clone(), Box::new(settings))));
+            }
+            (_, Err(error)) => tracing::error!(
+                "this node is to take from another one what it lacks, and cannot begin again: {}; mend that, it is tried again",
+                failure::sentence(&error)
+            ),
+            (None, Ok(_)) => {}
+        }
+    }
 }
 
 /// Starts the node, which blocks while the log is recovered, and listens for signals meanwhile. Nothing if it is to stop.

@@ -1,4 +1,4 @@
-//! Lines of the node's log say which call or check they belong to, and nothing that a stranger sends forges one.
+//! Lines of the node's log say which call, check or delivery they belong to, and nothing that a stranger sends forges one.
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
 
@@ -6,11 +6,14 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::Node;
 use support::lines::{LEVEL, line, lines, log};
 
 const COMPONENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/dist/http-checkback.wasm");
+const STOCK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/dist/stock.wasm");
+const PUSH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/dist/http-push.wasm");
+
 #[test]
 fn a_transaction_is_followed_from_its_half_to_its_checks_and_its_end() {
     let node = Node::start(&["--log-format", "json", "--log-level", LEVEL]);
@@ -56,6 +59,59 @@ fn a_transaction_is_followed_from_its_half_to_its_checks_and_its_end() {
         line(&node, "answered", |line| line["span"]["transaction"] == transaction && line["span"]["method"] == "POST");
     assert_eq!(decided["span"]["route"], "/v1/transactions/{id}/commit");
     assert_eq!(decided["fields"]["status"], 200);
+}
+
+/// Sends a message, and says its id.
+fn sent(node: &Node, topic: &str, body: &str) -> Value {
+    let sent = node.client(&["message", "send", topic, "--body", body, "--key", "1", "--json"]).succeeded().json();
+    assert!(sent["message_id"].is_string(), "{sent}");
+    sent["message_id"].clone()
+}
+
+#[test]
+fn a_delivery_to_a_component_is_followed_through_what_the_component_says_to_its_answer() {
+    let level = format!("{LEVEL},vouch::guest=debug");
+    let node = Node::start(&["--log-format", "json", "--log-level", &level]);
+    node.admin(&["topic", "create", "goods", "--queues", "1"]).succeeded();
+    node.admin(&["plugin", "push", "stock:1.0", STOCK]).succeeded();
+    let set = ["binding", "set", "counts", "--plugin", "stock:1.0", "--group", "shelf", "--subscribe", "goods"];
+    node.admin(&[&set[..], &["--state"]].concat()).succeeded();
+    let ids = [1, 2].map(|n| sent(&node, "goods", &format!("{{\"sku\": \"cup\", \"quantity\": {n}}}")));
+    for (offset, id) in ids.iter().enumerate() {
+        // The first line is the component's own, from a thread of its engine; the second one the node's.
+        for message in ["goods: Ack", "a component answered"] {
+            let line = line(&node, message, |line| line["span"]["message_id"] == *id);
+            let span = &line["span"];
+            let digest = span["digest"].as_str().unwrap();
+            assert!(digest.starts_with("sha256:") && digest.len() == 71, "{line}");
+            let expected = json!({
+                "name": "delivery", "topic": "goods", "queue": 0, "offset": offset, "group": "shelf",
+                "binding": "counts", "digest": digest, "attempt": 1, "message_id": id,
+            });
+            assert_eq!(*span, expected);
+        }
+    }
+    assert_eq!(line(&node, "a component answered", |_| true)["fields"]["verdict"], "ack");
+}
+
+#[test]
+fn each_delivery_of_a_message_that_fails_says_which_one_it_was() {
+    let node = Node::start(&["--log-format", "json", "--log-level", LEVEL]);
+    node.admin(&["topic", "create", "orders"]).succeeded();
+    node.admin(&["group", "create", "shipping", "--backoff", "0s"]).succeeded();
+    node.admin(&["plugin", "push", "push:1.0", PUSH]).succeeded();
+    // Nobody answers there: each delivery fails.
+    let set = ["binding", "set", "ships", "--plugin", "push:1.0", "--group", "shipping", "--subscribe", "orders"];
+    let config = ["--allow-http", "http://127.0.0.1:9", "--config", "url=http://127.0.0.1:9/{key}"];
+    node.admin(&[&set[..], &config].concat()).succeeded();
+    let id = sent(&node, "orders", "x");
+    for attempt in [1, 2] {
+        let failed = line(&node, "a delivery failed", |line| line["span"]["attempt"] == attempt);
+        let span = &failed["span"];
+        assert_eq!((&span["name"], &span["message_id"]), (&json!("delivery"), &id), "{failed}");
+        assert_eq!((&span["binding"], &span["group"]), (&json!("ships"), &json!("shipping")), "{failed}");
+        assert!(failed["fields"]["why"].as_str().is_some_and(|why| why.contains("127.0.0.1:9")), "{failed}");
+    }
 }
 
 /// Asks for a topic, as whoever is traced.

@@ -11,7 +11,7 @@ use support::{Node, Ran, run, vouch};
 
 /// A value of each setting that is not its default, as the file has it. The two of TLS are set together or not at all, and
 /// are read with the others by the tests of signals.
-const VALUES: [(&str, &str); 28] = [
+const VALUES: [(&str, &str); 29] = [
     ("data_dir", "'/tmp/vouch-settings-none'"),
     ("grpc_addr", "'127.0.0.1:0'"),
     ("http_addr", "'[::1]:0'"),
@@ -29,6 +29,7 @@ const VALUES: [(&str, &str); 28] = [
     ("zero_ahead", "'2MiB'"),
     ("syncs_in_flight", "3"),
     ("snapshot_every", "'2MiB'"),
+    ("catch_up_log", "'3MiB'"),
     ("scrub_rate", "0"),
     ("retention_every", "'1s'"),
     ("disk_high_water", "80"),

@@ -45,6 +45,12 @@ pub enum Decision<B> {
         /// The last index that is.
         to: u64,
     },
+    /// This replica lacks entries that its leader cannot send any more: those up to this one. What it has is as true as ever, and it
+    /// gets no further before its log is replaced by one that holds them. Comes again for as long as that is so.
+    FallBehind {
+        /// The last entry that is not to be had from the leader's log.
+        covered: EntryId,
+    },
     /// The algorithm failed: nothing may be sent, voted or acknowledged any more.
     Break(Broken),
 }

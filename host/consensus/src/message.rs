@@ -72,6 +72,11 @@ pub enum Said {
     },
     /// A leader asks a follower to take over now.
     TakeOver,
+    /// A leader does not keep the names of entries any more that the follower needs: it is to take them from a disk.
+    Behind {
+        /// The last entry that is not kept. It is committed.
+        covered: EntryId,
+    },
 }
 
 /// Entries of a leader.

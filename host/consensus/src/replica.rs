@@ -1,5 +1,6 @@
 //! One member of a group: the algorithm of the crate `raft`, and what it lacks.
 
+mod behind;
 mod members;
 mod taking;
 
@@ -155,6 +156,11 @@ impl<B: EndsAt> Replica<B> {
         self.raw.store().end_of(index)
     }
 
+    /// The last entry that ends at this position of the log or before it, if it still knows that.
+    pub fn index_before(&self, position: u64) -> Option<u64> {
+        self.raw.store().index_before(position)
+    }
+
     /// The term of an entry that it still knows.
     pub fn term_of(&self, index: u64) -> Option<u64> {
         self.raw.store().term_of(index)
@@ -182,15 +188,23 @@ impl<B: EndsAt> Replica<B> {
     ///
     /// # Panics
     /// If there are not as many bodies as entries.
-    pub fn message(&mut self, message: &GroupMessage, bodies: Vec<B>) {
-        if let Said::Append(append) = &message.body {
+    pub fn message(&mut self, said: &GroupMessage, bodies: Vec<B>) {
+        if let Said::Append(append) = &said.body {
             assert_eq!(append.entries.len(), bodies.len(), "each entry comes with what it holds");
             let ids = append.entries.iter().map(|(id, _)| *id);
             self.arrived = ids.zip(bodies).map(|(id, body)| (id.index, (id, body))).collect();
         }
         self.guarded(|replica| {
-            // It refuses answers of nodes that do not belong to the group.
-            let _ = replica.raw.step(to_raft(message));
+            replica.let_it_be_told_again(said);
+            if let Some(covered) = replica.falls_behind(said) {
+                replica.hear_that_it_leads(said);
+                replica.commands.push_back(Decision::FallBehind { covered });
+            } else {
+                let mut message = to_raft(said);
+                replica.say_whose_snapshot(said, &mut message);
+                // It refuses answers of nodes that do not belong to the group.
+                let _ = replica.raw.step(message);
+            }
         });
         // What it did not take is a repetition, or of a leader of the past.
         self.arrived.clear();
@@ -273,6 +287,12 @@ impl<B: EndsAt> Replica<B> {
     pub fn forget(&mut self, up_to: u64) {
         let up_to = up_to.min(self.raw.raft.raft_log.applied);
         self.raw.mut_store().forget(up_to);
+    }
+
+    /// Whether the entries whose names it forgot are gone from its log, too. Then a member that lacks them is told to take them from a
+    /// disk ([`Said::Behind`]); as long as they are there, it is to be told their names ([`Self::learn`]).
+    pub fn is_released(&mut self, is_released: bool) {
+        self.raw.mut_store().is_released(is_released);
     }
 
     /// Hands leadership over to this member, as soon as that has all entries.

@@ -46,6 +46,10 @@ pub(crate) fn from_raft(message: &RaftMessage) -> Option<GroupMessage> {
         MessageType::MsgHeartbeat => Said::Heartbeat { commit: message.commit },
         MessageType::MsgHeartbeatResponse => Said::HeartbeatAnswer { commit: message.commit },
         MessageType::MsgTimeoutNow => Said::TakeOver,
+        MessageType::MsgSnapshot => {
+            let covered = message.get_snapshot().get_metadata();
+            Said::Behind { covered: id(covered.index, covered.term) }
+        }
         _ => return None,
     };
     Some(GroupMessage { from: NodeId(message.from), to: NodeId(message.to), term: message.term, body })
@@ -62,6 +66,7 @@ fn type_of(body: &Said) -> MessageType {
         Said::Heartbeat { .. } => MessageType::MsgHeartbeat,
         Said::HeartbeatAnswer { .. } => MessageType::MsgHeartbeatResponse,
         Said::TakeOver => MessageType::MsgTimeoutNow,
+        Said::Behind { .. } => MessageType::MsgSnapshot,
     }
 }
 
@@ -94,6 +99,10 @@ pub(crate) fn to_raft(message: &GroupMessage) -> RaftMessage {
         }
         Said::Heartbeat { commit } | Said::HeartbeatAnswer { commit } => raft.commit = *commit,
         Said::TakeOver => {}
+        Said::Behind { covered } => {
+            let metadata = raft.mut_snapshot().mut_metadata();
+            (metadata.index, metadata.term) = (covered.index, covered.term);
+        }
     }
     raft
 }

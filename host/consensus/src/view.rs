@@ -36,6 +36,8 @@ pub(crate) struct LogView {
     /// Position behind it.
     before_end: u64,
     entries: VecDeque<Descriptor>,
+    /// What lies before is not in the log any more: whoever needs it takes it from a disk.
+    is_released: bool,
     /// As the replica began.
     began_with: (Vote, u64, GroupMembers),
 }
@@ -47,7 +49,7 @@ impl LogView {
         entries: VecDeque<Descriptor>,
         began_with: (Vote, u64, GroupMembers),
     ) -> Self {
-        Self { before, before_end, entries, began_with }
+        Self { before, before_end, entries, is_released: false, began_with }
     }
 
     pub(crate) fn last(&self) -> u64 {
@@ -68,8 +70,19 @@ impl LogView {
         if index == self.before.index { Some(self.before_end) } else { self.get(index).map(|entry| entry.end) }
     }
 
+    /// The last entry that ends at this position or before it.
+    pub(crate) fn index_before(&self, position: u64) -> Option<u64> {
+        let ending = self.entries.partition_point(|entry| entry.end <= position) as u64;
+        (position >= self.before_end).then_some(self.before.index + ending)
+    }
+
     pub(crate) fn term_of(&self, index: u64) -> Option<u64> {
         if index == self.before.index { Some(self.before.term) } else { self.get(index).map(|entry| entry.term) }
+    }
+
+    /// Whether what lies before the first entry that is known is gone from the log, too.
+    pub(crate) fn is_released(&mut self, is_released: bool) {
+        self.is_released = is_released;
     }
 
     pub(crate) fn push(&mut self, entry: Descriptor) {
@@ -194,8 +207,16 @@ impl raft::Storage for LogView {
         Ok(self.last())
     }
 
+    /// Of a snapshot the crate needs no more than which entry it covers, and that it was said: the follower takes it from a disk.
     fn snapshot(&self, _: u64, _: u64) -> raft::Result<Snapshot> {
-        // A follower that needs what is not kept any more pulls it from the disk of another; the log tells it so.
-        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+        if !self.is_released || self.before.index == 0 {
+            // The names that are missing are read again soon.
+            return Err(StorageError::SnapshotTemporarilyUnavailable.into());
+        }
+        let mut snapshot = Snapshot::default();
+        let covered = snapshot.mut_metadata();
+        (covered.index, covered.term) = (self.before.index, self.before.term);
+        covered.set_conf_state(conf_state(&self.began_with.2));
+        Ok(snapshot)
     }
 }

@@ -8,7 +8,7 @@ use vouch_plugin::{CompilerProgram, DEFAULT_GUEST_THREADS, DEFAULT_NODE_CONCURRE
 use vouch_secrets::KEY_FILE;
 use vouch_storage::{OnDamage, StorageConfig};
 
-use crate::peers::{JoinSettings, PeerSettings};
+use crate::peers::{JoinSettings, Lacking, PeerSettings};
 use crate::served_shard::SHARD;
 
 /// Settings of a node; every one is enforced.
@@ -40,6 +40,11 @@ pub struct NodeConfig {
     pub joins: Option<JoinSettings>,
     /// How it speaks with other nodes. `None`: it has none.
     pub peers: Option<PeerSettings>,
+    /// Another node that is there and lacks no more bytes of the log than these gets them from the one that leads, however slow it
+    /// is. One that lacks more, and has to, takes a snapshot from its disk.
+    pub catch_up_log: u64,
+    /// Before it starts the node takes from others what it lacks. `None`: what its folder holds is tried first.
+    pub lacking: Option<Lacking>,
     /// Bytes proposed and not answered, beyond which requests are refused (ruling 21).
     pub bytes_in_flight: u64,
     /// A send to a topic that does not exist creates it, with type `normal`.
@@ -92,6 +97,8 @@ impl NodeConfig {
             on_damage: OnDamage::default(),
             joins: None,
             peers: None,
+            catch_up_log: 1 << 30,
+            lacking: None,
             bytes_in_flight: 256 << 20,
             auto_create_topics: false,
             plugin_threads: DEFAULT_GUEST_THREADS,

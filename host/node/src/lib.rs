@@ -60,7 +60,7 @@ pub use metrics::{
 };
 pub use metrics::{ProcessUse, SeriesView, TopicTransactions};
 pub use node::{Node, NodeIdentity};
-pub use peers::{ClusterToken, JoinSettings, PeerSettings, TokenFault};
+pub use peers::{ClusterToken, JoinSettings, Lacking, PeerSettings, TokenFault};
 pub use retention::RetentionReport;
 pub use search::Search;
 pub use secrets::{KeyRotation, SecretView, Secrets};

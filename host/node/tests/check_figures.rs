@@ -9,6 +9,8 @@
 //!
 //! `VOUCH_FIGURES_POSTGRES` (`postgres://user@localhost/shop?socket=/folder`): also on that database, which has the tables that `vouch
 //! sql fence-table` prints and, in the fence, a row `committed` for each of `c0`, `c1`, … up to `VOUCH_FIGURES_CHECKS` (20000).
+//! `VOUCH_FIGURES_LANGUAGES`: also components in other languages, from that folder, in which `host/node/tests/languages/build` made
+//! them.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for the terminal, which may end with a panic")]
 
@@ -22,10 +24,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use common::figures::{languages, median, used};
 use common::{half, prepare, topic};
 use rusqlite::Connection;
 use tokio::task::JoinSet;
-use vouch_node::{DURATION_BOUNDS, Dialect, Expect, Node, NodeConfig, PluginUpload, fence_tables};
+use vouch_node::{Dialect, Expect, Node, NodeConfig, PluginUpload, fence_tables};
 
 /// Sends at a time, while the transactions are made.
 const SENDS_AT_ONCE: usize = 512;
@@ -36,14 +39,6 @@ struct Case<'a> {
     wasm: &'a Bytes,
     grants: serde_json::Value,
     config: serde_json::Value,
-}
-
-/// Processor time of this process until now.
-fn used() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    // Fields 14 and 15, in hundredths of a second; the two before these are gone with the name.
-    Duration::from_millis((fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()) * 10)
 }
 
 async fn open(node: &Arc<Node>, count: usize) {
@@ -82,13 +77,7 @@ async fn measure(case: &Case<'_>, count: usize, sqlite_dir: &Path) {
     let (took, cpu) = (began.elapsed().as_secs_f64(), (used() - before).as_secs_f64());
     let calls = node.metrics.check_calls.counts();
     let all: u64 = calls.buckets.iter().sum();
-    let mut below = 0;
-    let median = calls.buckets.iter().position(|bucket| {
-        below += bucket;
-        below * 2 >= all
-    });
-    let median =
-        median.and_then(|bucket| DURATION_BOUNDS.get(bucket)).map_or("longer".to_owned(), |at| format!("≤ {at:?}"));
+    let median = median(&calls);
     println!(
         "| {} | {:.0} | {:.0} | {:.1} | {:.1} | {median} |",
         case.name,
@@ -120,6 +109,7 @@ async fn checks_of_a_core() {
     }
     rows.commit().unwrap();
     let none = || serde_json::json!({});
+    let languages = languages();
     let mut cases = vec![
         Case { name: "a few instructions, one by one", wasm: &plain, grants: none(), config: none() },
         Case { name: "the same, many at once", wasm: &batch, grants: none(), config: none() },
@@ -145,6 +135,9 @@ async fn checks_of_a_core() {
         cases.push(Case { name: plain, wasm: &single, grants: grants(), config: asks });
         cases.push(Case { name: one, wasm: &single, grants: grants(), config: fence() });
         cases.push(Case { name: all, wasm: &many, grants: grants(), config: fence() });
+    }
+    for (name, wasm) in &languages {
+        cases.push(Case { name, wasm, grants: none(), config: none() });
     }
     println!(
         "\n| {count} checks | a second | a second of a core | µs of a core for each | checks a call | half of the calls |"

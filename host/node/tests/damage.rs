@@ -140,7 +140,7 @@ async fn a_log_that_is_damaged_behind_its_snapshot_is_refused_or_read_up_to_the_
     assert_eq!((shown.state, shown.message_id.as_str()), (TransactionState::Open, "h"));
     assert_nothing_is_written(&node, open).await;
 
-    let Damage { served_to, log_end, not_served_bytes, stretches, omitted } = node.damage.report().await.unwrap();
+    let Damage { served_to, log_end, not_served_bytes, stretches, omitted, .. } = node.damage.report().await.unwrap();
     let [stretch] = stretches.as_slice() else { panic!("{stretches:?}") };
     assert_eq!((&stretch.file, served_to, omitted), (&file, Some(stretch.from), 0));
     assert_eq!((stretch.entries_lost, &stretch.known), (Some(1), &None), "nobody knows what was in it");

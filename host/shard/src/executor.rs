@@ -58,7 +58,7 @@ pub(crate) struct Executor {
 impl Executor {
     pub(crate) fn new(state: State, output: Output, links: ShardLinks) -> std::io::Result<Self> {
         let ShardLinks { inbox, signals, members, peers } = links;
-        let ShardBeginning { log, applied, tail, reserve, replica, closed } = Log::of(output, &inbox)?;
+        let ShardBeginning { log, applied, tail, reserve, catch_up, replica, closed } = Log::of(output, &inbox)?;
         signals.belong(&state);
         signals.secrets_are(&state);
         if let Some(why) = &closed {
@@ -66,7 +66,7 @@ impl Executor {
         }
         let outside = Surroundings { signals: signals.clone(), members, reader: log.reader().cloned() };
         let now = Moment { time: signals.clock.now(), at: Instant::now() };
-        let beginning = CoreBeginning { state, applied, log: log.standing(), tail, reserve, replica, closed };
+        let beginning = CoreBeginning { state, applied, log: log.standing(), tail, reserve, catch_up, replica, closed };
         Ok(Self { core: Core::new(beginning, now), log, inbox, signals, outside, peers, on_begun: None })
     }
 
@@ -172,6 +172,7 @@ impl Executor {
                     self.log.committed(commit);
                     self.signals.snapshots.applied(commit, !self.core.is_alone());
                 }
+                Command::FellBehind => self.signals.fell_behind(),
                 Command::DirectoryChanged => self.signals.directory_changed(),
                 Command::MembersChanged => self.signals.belong(self.core.state()),
                 Command::SecretsChanged => self.signals.secrets_are(self.core.state()),

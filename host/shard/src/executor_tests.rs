@@ -67,7 +67,7 @@ fn new_log(uncovered: bool) -> Start {
     let file = ReplicaFile::begin(NoteFile::open(folder.path(), "replica").unwrap(), name, &recovery).unwrap();
     let replica = alone(&recovery, file.note()).unwrap();
     let (log, base, tail) = (reader.clone(), recovery.checkpoint, Vec::new());
-    let log = OutputLog { appender, reader: log, prepared: 1 << 20, replica, file, base, tail };
+    let log = OutputLog { appender, reader: log, prepared: 1 << 20, replica, file, base, tail, catch_up: 1 << 30 };
     let output = Output::Log(Box::new(log));
     let clock = Clock::start(Millis(0), Arc::new(SystemTimeSource));
     let signals = Arc::new(Signals::new(clock, Arc::new(Requests::due_at(vouch_commitlog::LogPosition::BEYOND))));

@@ -11,7 +11,7 @@ use vouch_cluster::NodeId;
 use vouch_commitlog::{LogPosition, LogReader};
 use vouch_leader::{Leader, Poll, Waiter};
 
-use crate::core::{Claim, Condition, GroupStanding, Hearer, Proposal, Request, Standing};
+use crate::core::{Claim, Condition, GroupStanding, Hearer, HeldLog, Proposal, Request, Standing};
 use crate::executor::{Executor, OnBegun};
 use crate::group::LogNames;
 use crate::inbox::Inbox;
@@ -243,6 +243,16 @@ impl Shard {
             }))
         })
         .await
+    }
+
+    /// Index of the last entry that ends at this position of the log or before it; `None` where its name is not known here.
+    pub async fn index_before(&self, position: LogPosition) -> Result<Option<u64>, NotDone> {
+        self.ask(|reply| Request::IndexBefore(position, Box::new(move |index| _ = reply.send(index)))).await
+    }
+
+    /// Keeps the log for another node, which takes a stretch from this one's disk and what follows from its leader. The latest word counts.
+    pub fn hold(&self, held: HeldLog) {
+        self.inbox.push(Request::Hold(held));
     }
 
     /// Lets another member lead, as soon as that has all of the log. Who leads then is seen in [`Self::group`]; if that member

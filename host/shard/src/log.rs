@@ -50,6 +50,8 @@ pub struct OutputLog {
     pub base: Option<Checkpoint>,
     /// The entries behind that.
     pub tail: Vec<Entry>,
+    /// Bytes of the log: a member that lives and lacks no more than these gets them from a leader, however slow it is.
+    pub catch_up: u64,
 }
 
 /// The log that a shard has.
@@ -73,12 +75,13 @@ pub(crate) struct ShardBeginning {
     pub(crate) applied: LogPosition,
     pub(crate) tail: Vec<Entry>,
     pub(crate) reserve: u64,
+    pub(crate) catch_up: u64,
     pub(crate) replica: Option<Replica<LeaderEntry>>,
     pub(crate) closed: Option<NothingStored>,
 }
 
-fn fixed(appended: LogPosition, durable: LogPosition) -> LogStanding {
-    LogStanding { appended, durable, covered: true, mark_due_in: None, short: None, failed: false }
+fn fixed(start: LogPosition, appended: LogPosition, durable: LogPosition) -> LogStanding {
+    LogStanding { start, appended, durable, covered: true, mark_due_in: None, short: None, failed: false }
 }
 
 impl Log {
@@ -89,26 +92,26 @@ impl Log {
     pub(crate) fn of(output: Output, inbox: &Arc<Inbox>) -> std::io::Result<ShardBeginning> {
         Ok(match output {
             Output::Log(log) => {
-                let OutputLog { appender, reader, prepared, replica, file, base, tail } = *log;
+                let OutputLog { appender, reader, prepared, replica, file, base, tail, catch_up } = *log;
                 // What was recovered is durable before the executor begins, and applied but for the tail.
                 let end = appender.appended();
                 let log = Self {
                     noting: Some(NoteKeeper::start(file, inbox.clone())?),
                     commit: None,
                     base,
-                    fixed: fixed(end, end),
+                    fixed: fixed(reader.start(), end, end),
                     appender: Some(appender),
                     reader: Some(reader),
                 };
                 let applied = tail.first().and(base).map_or(end, |base| base.end);
                 let reserve = RESERVE_BYTES.min(prepared / 2);
-                ShardBeginning { log, applied, tail, reserve, replica: Some(replica), closed: None }
+                ShardBeginning { log, applied, tail, reserve, catch_up, replica: Some(replica), closed: None }
             }
             Output::Refused { why, appended, durable, applied } => {
-                let fixed = fixed(appended, durable);
+                let fixed = fixed(LogPosition::START, appended, durable);
                 let log = Self { appender: None, reader: None, noting: None, commit: None, base: None, fixed };
-                let (tail, reserve, replica) = (Vec::new(), 0, None);
-                ShardBeginning { log, applied, tail, reserve, replica, closed: Some(why) }
+                let (tail, reserve, catch_up, replica) = (Vec::new(), 0, 0, None);
+                ShardBeginning { log, applied, tail, reserve, catch_up, replica, closed: Some(why) }
             }
         })
     }
@@ -121,6 +124,7 @@ impl Log {
     pub(crate) fn standing(&self) -> LogStanding {
         let Some(appender) = &self.appender else { return self.fixed };
         LogStanding {
+            start: self.reader.as_ref().map_or(LogPosition::START, LogReader::start),
             appended: appender.appended(),
             durable: appender.durable(),
             covered: appender.is_covered(),
@@ -252,7 +256,7 @@ mod tests {
         let file = ReplicaFile::begin(open_note(&disk, "replica").unwrap(), name, &recovery).unwrap();
         let replica = alone(&recovery, file.note()).unwrap();
         let (prepared, base, tail) = (4 << 10, None, Vec::new());
-        let log = OutputLog { appender, reader, prepared, replica, file, base, tail };
+        let log = OutputLog { appender, reader, prepared, replica, file, base, tail, catch_up: 1 << 30 };
         let output = Output::Log(Box::new(log));
         let mut log = Log::of(output, &Arc::new(Inbox::new(1))).unwrap().log;
         disk.inject(SimFault::NoSpace);

@@ -37,6 +37,7 @@ pub struct Signals {
     directory: AtomicU64,
     belongs: watch::Sender<WhoBelongs>,
     leader: watch::Sender<Option<NodeId>>,
+    behind: watch::Sender<bool>,
     secret_keys: watch::Sender<BTreeSet<[u8; 8]>>,
     refused_in_memory: AtomicU64,
     scans: AtomicU64,
@@ -54,6 +55,7 @@ impl Signals {
             directory: AtomicU64::new(0),
             belongs: watch::Sender::default(),
             leader: watch::Sender::default(),
+            behind: watch::Sender::default(),
             secret_keys: watch::Sender::default(),
             refused_in_memory: AtomicU64::new(0),
             scans: AtomicU64::new(0),
@@ -80,6 +82,12 @@ impl Signals {
     /// Who leads, as this replica knows, now and whenever that changes. A replica that only reads its log says that it does itself.
     pub fn leader(&self) -> watch::Receiver<Option<NodeId>> {
         self.leader.subscribe()
+    }
+
+    /// Whether this replica lacks what its leader does not keep any more: it gets no further, and is to take that from the disk of
+    /// another node, for which it is stopped.
+    pub fn behind(&self) -> watch::Receiver<bool> {
+        self.behind.subscribe()
     }
 
     /// The keys that secrets are sealed with, by their ids, now and whenever these change.
@@ -133,6 +141,10 @@ impl Signals {
     pub(crate) fn secrets_are(&self, state: &State) {
         let keys: BTreeSet<_> = state.secrets().iter().map(|(_, secret)| secret.key_id).collect();
         self.secret_keys.send_if_modified(|known| std::mem::replace(known, keys.clone()) != keys);
+    }
+
+    pub(crate) fn fell_behind(&self) {
+        self.behind.send_replace(true);
     }
 
     pub(crate) fn leads(&self, leader: Option<NodeId>) {

@@ -101,8 +101,16 @@ impl TestNode {
             alone(&recovery, file.note())
         };
         let (reader, log) = (reader.clone(), reader);
-        let log =
-            OutputLog { appender, reader: log, prepared: 1 << 18, replica: replica.unwrap(), file: *file, base, tail };
+        let log = OutputLog {
+            appender,
+            reader: log,
+            prepared: 1 << 18,
+            replica: replica.unwrap(),
+            file: *file,
+            base,
+            tail,
+            catch_up: 1 << 30,
+        };
         let clock = Clock::start(logged, Arc::new(SystemTimeSource));
         let signals = Arc::new(Signals::new(clock, Arc::new(Requests::due_at(LogPosition::BEYOND))));
         let (on_begun, begun) = sync_channel(1);

@@ -22,6 +22,7 @@ mod mask;
 mod mysql;
 mod pool;
 mod postgres;
+mod reaching;
 mod run;
 mod sqlite;
 mod table;

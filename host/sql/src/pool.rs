@@ -8,7 +8,8 @@
 //! - when it was idle for five minutes.
 //!
 //! One that nobody asks again closes nothing by itself: whoever has it says when ([`Pool::close_idle`]). Otherwise nothing has to be
-//! started or stopped: an outage costs the calls that fall into it, and the first one after it connects.
+//! started or stopped: an outage costs the calls that fall into it and a second behind it at most, in which the first one connects
+//! ([`Reaching`]).
 
 use std::{
     sync::{
@@ -28,6 +29,7 @@ use crate::{
     connection::{Connector, SqlConnection},
     error::{SqlError, StatementFault},
     grant::DatabasePassword,
+    reaching::Reaching,
 };
 
 /// A connection that was not used for so long is closed instead of used: what stands between may have forgotten it.
@@ -42,6 +44,7 @@ pub(crate) struct Pool<K: Connector> {
     places: Arc<Semaphore>,
     size: usize,
     waiting: AtomicUsize,
+    reaching: Reaching,
     shelf: Mutex<Shelf<K::Connection>>,
 }
 
@@ -79,6 +82,7 @@ impl<K: Connector> Pool<K> {
             places: Arc::new(Semaphore::new(size)),
             size,
             waiting: AtomicUsize::new(0),
+            reaching: Reaching::default(),
             shelf: Mutex::new(Shelf { idle: Vec::new(), password, generation: 0 }),
         })
     }
@@ -89,6 +93,8 @@ impl<K: Connector> Pool<K> {
         if shelf.password != password {
             shelf.password = password;
             shelf.turn_over();
+            // What the old one was told says nothing of this one.
+            self.reaching.reached();
         }
     }
 
@@ -143,6 +149,31 @@ impl<K: Connector> Pool<K> {
         }
     }
 
+    /// A new connection, unless those before it were refused and it is too early to try again.
+    async fn connect(&self, password: &DatabasePassword, call: SqlCall) -> Result<K::Connection, SqlError> {
+        let began = Instant::now();
+        self.reaching.may_try(began)?;
+        match timeout_at(call.deadline, self.connector.connect(password)).await {
+            Ok(Ok(connection)) => {
+                self.reaching.reached();
+                Ok(connection)
+            }
+            Ok(Err(refused)) => {
+                self.reaching.failed(began, Instant::now(), &refused);
+                Err(refused)
+            }
+            Err(_) => {
+                let given_up = SqlError::Unavailable(
+                    "the database did not accept a connection before the deadline; see whether it runs and can be \
+                     reached"
+                        .to_owned(),
+                );
+                self.reaching.given_up(began, Instant::now(), &given_up);
+                Err(given_up)
+            }
+        }
+    }
+
     /// What is not lent, for as long as the guard lives: never across a wait.
     fn shelf(&self) -> MutexGuard<'_, Shelf<K::Connection>> {
         // Nothing in here can be left half done by a panic.
@@ -179,14 +210,7 @@ impl<K: Connector> LentConnection<K> {
             shelf.password.clone()
         };
         self.is_used = false;
-        let connecting = timeout_at(call.deadline, self.pool.connector.connect(&password));
-        let connection = connecting.await.map_err(|_| {
-            SqlError::Unavailable(
-                "the database did not accept a connection before the deadline; see whether it runs and can be reached"
-                    .to_owned(),
-            )
-        })??;
-        self.connection = Some(connection);
+        self.connection = Some(self.pool.connect(&password, call).await?);
         Ok(())
     }
 

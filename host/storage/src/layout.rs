@@ -23,6 +23,12 @@ impl ShardFolder {
         Self(data_dir.join(SHARDS).join(shard.to_string()))
     }
 
+    /// A folder beside it, which has this word behind its name: for what is to take its place.
+    pub(crate) fn beside(&self, word: &str) -> Self {
+        let name = self.0.file_name().map_or_else(Default::default, |name| name.to_string_lossy().into_owned());
+        Self(self.0.with_file_name(format!("{name}.{word}")))
+    }
+
     /// Everything of the shard lies in it.
     pub fn path(&self) -> &Path {
         &self.0

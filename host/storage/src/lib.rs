@@ -14,6 +14,7 @@ mod lookup;
 mod open;
 mod position;
 mod progress;
+mod pull;
 mod recover;
 mod remains;
 mod replay;
@@ -43,6 +44,10 @@ pub use lookup::{LookupFault, LookupFile, LookupReport, Lookups, Posted, Posting
 pub use open::{Opened, OpenedLog, check_start, open};
 pub use position::{log_position, record_position, records_in};
 pub use progress::{StartProgress, StartStep};
+pub use pull::{
+    MissingFile, OfferedBy, OfferedFile, PullError, PullOffer, PullStage, discard_gathered, open_offered,
+    unsound_segments,
+};
 pub use remains::{ClusterRemains, HeldRemains, RemainsError};
 pub use replay::{UnreadableRecord, replay};
 pub use replica::{Committed, LogName, NotedCut, ReplicaError, ReplicaFile, ReplicaNote};

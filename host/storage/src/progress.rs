@@ -33,6 +33,20 @@ pub enum StartStep {
         /// Bytes that there are.
         total_bytes: u64,
     },
+    /// It gets from another node what it lacks.
+    Pulling {
+        /// Bytes that came, or were there.
+        done_bytes: u64,
+        /// Bytes that there are to come.
+        total_bytes: u64,
+    },
+    /// It reads what it got, as a start would.
+    Checking {
+        /// Bytes that were read.
+        done_bytes: u64,
+        /// Bytes that there are.
+        total_bytes: u64,
+    },
     /// The log is recovered; what works on it is started.
     Beginning,
 }
@@ -49,6 +63,12 @@ impl fmt::Display for StartStep {
             }
             Self::Looking { done_bytes, total_bytes } => {
                 write!(f, "something is damaged; {done_bytes} of {total_bytes} bytes of the log are looked at")
+            }
+            Self::Pulling { done_bytes, total_bytes } => {
+                write!(f, "{done_bytes} of {total_bytes} bytes of the log are here, which come from another node")
+            }
+            Self::Checking { done_bytes, total_bytes } => {
+                write!(f, "{done_bytes} of {total_bytes} bytes of the log are checked, which came from another node")
             }
             Self::Beginning => f.write_str("the log is recovered, and what works on it is being started"),
         }
@@ -91,7 +111,7 @@ impl StartProgress {
     }
 
     /// What the start is at from now on. Whoever waits sees it at the next look.
-    pub(crate) fn enter(&self, step: StartStep) {
+    pub fn enter(&self, step: StartStep) {
         *self.locked() = step;
     }
 

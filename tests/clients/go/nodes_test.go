@@ -141,7 +141,7 @@ func (n *node) launch(t *testing.T, more ...string) {
 		"--receive-invisible-min", "1s",
 		"--peer-addr", n.peer, "--peer-insecure", "--grpc-advertise", n.GRPC,
 		// Small, so that many clusters fit on a disk, however full that is.
-		"--segment-size", "4MiB", "--zero-ahead", "1MiB", "--disk-high-water", "99",
+		"--segment-size", "4MiB", "--zero-ahead", "1MiB", "--snapshot-every", "16MiB", "--disk-high-water", "99",
 	}, more...)
 	n.process = exec.Command(binary(t), arguments...)
 	output, err := os.OpenFile(n.output(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)

@@ -58,7 +58,9 @@ func startBroker(t *testing.T) broker {
 	t.Helper()
 	folder := t.TempDir()
 	data := filepath.Join(folder, "data")
-	command := exec.Command(binary(t), "serve", "--data-dir", data, "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0")
+	command := exec.Command(binary(t), "serve", "--data-dir", data, "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0",
+		// Small: by itself a node takes 64 MiB ahead of its log, and 256 MiB for snapshots.
+		"--zero-ahead", "1MiB", "--snapshot-every", "16MiB")
 	output, err := os.Create(filepath.Join(folder, "vouch.log"))
 	if err != nil {
 		t.Fatal(err)

@@ -19,13 +19,24 @@ function pluginDist() {
   return process.env.VOUCH_PLUGIN_DIST || path.join(REPOSITORY, 'plugins', 'dist');
 }
 
-/** A new folder, which stays where a test of this process fails. */
+const folders = [];
+const running = new Set();
+
+/** A new folder, which goes with this process: what is worth reading of it a failed test has told. */
 function temporaryFolder(prefix) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), prefix));
-  process.on('exit', code => {
-    if (!code) fs.rmSync(folder, { recursive: true, force: true });
-  });
+  folders.push(folder);
   return folder;
+}
+
+process.on('exit', () => {
+  // A broker that a failed test left running would go on writing there.
+  for (const each of running) each.kill('SIGKILL');
+  for (const each of folders) fs.rmSync(each, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
+});
+// By themselves these end a process without a word to those who listen for its end; the runner stops a suite so.
+for (const [ signal, number ] of [[ 'SIGHUP', 1 ], [ 'SIGINT', 2 ], [ 'SIGTERM', 15 ]]) {
+  process.on(signal, () => process.exit(128 + number));
 }
 
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
@@ -63,9 +74,14 @@ class Broker {
     this.process = spawn(binary(), [
       'serve', '--data-dir', this.dataDir, '--grpc-addr', this.grpc, '--http-addr', this.http,
       // Leases of seconds, so that tests need not wait for one of ten.
-      '--receive-invisible-min', '1s', ...more,
+      '--receive-invisible-min', '1s',
+      // Small, so that many fit on a disk: by itself a node takes 64 MiB ahead of its log, and 256 MiB for snapshots.
+      '--zero-ahead', '1MiB', '--snapshot-every', '16MiB', ...more,
     ], { stdio: [ 'ignore', out, out ] });
     fs.closeSync(out);
+    const child = this.process;
+    running.add(child);
+    child.once('exit', () => running.delete(child));
     this.ended = new Promise((resolve, reject) => {
       this.process.once('exit', (code, signal) => resolve({ code, signal }));
       this.process.once('error', reject);

@@ -95,7 +95,7 @@ class Node extends Broker {
     return super.launch(
       '--peer-addr', this.peer, '--peer-insecure', '--grpc-advertise', this.access,
       // Small, so that many clusters fit on a disk, however full that is.
-      '--segment-size', '4MiB', '--zero-ahead', '1MiB', '--disk-high-water', '99', ...more);
+      '--segment-size', '4MiB', '--disk-high-water', '99', ...more);
   }
 
   /** `/v1/cluster` as this node tells it; nothing where it does not answer. */

@@ -41,7 +41,7 @@ class Node(Broker):
     """One of them. Others reach it through its door in the network, clients directly."""
 
     # Small, so that many clusters fit on a disk, however full that is, and segments end while a test runs.
-    SIZES = ("--segment-size", "4MiB", "--zero-ahead", "1MiB")
+    SIZES = ("--segment-size", "4MiB", "--zero-ahead", "1MiB", "--snapshot-every", "16MiB")
 
     def __init__(self, id: int, folder: Path, network: Network, disk: Path | None = None):
         folder.mkdir(parents=True)

@@ -28,9 +28,9 @@ from order_server import OrderServer  # noqa: E402
 LOG_BYTES = {"shared_broker": 6_000, "own_broker": 6_000, "cluster": 24_000, "five_nodes": 40_000}
 
 
-def pytest_sessionfinish(session, exitstatus):
-    if exitstatus == 0:
-        shutil.rmtree(_CLIENT_HOME, ignore_errors=True)
+def pytest_sessionfinish():
+    # What is worth reading of it is in the reports of failed tests.
+    shutil.rmtree(_CLIENT_HOME, ignore_errors=True)
 
 
 def pytest_sessionstart(session):

@@ -127,9 +127,11 @@ SIZES = ("--segment-size", "16MiB", "--zero-ahead", "1MiB", "--disk-high-water",
 
 @contextmanager
 def node_with_components(folder, sizes=SIZES):
-    """A node that may open the SQLite files below the folder, with the components of this repository."""
+    """A node that may open the SQLite files below the folder, with the components of this repository. Without sizes it has those
+    that an operator's has."""
     (folder / "node").mkdir()
     broker = Broker(folder / "node")
+    broker.small = broker.small if sizes else {}
     start = broker.start
     broker.start = lambda: start(*sizes, "--sqlite-dirs", str(folder))
     try:

@@ -544,7 +544,8 @@ LARGE_SENDERS = 2
 def cluster_of_large_segments(tmp_path):
     nodes = Cluster(tmp_path)
     for node in nodes.nodes:
-        node.settings = ("--segment-size", "64MiB", "--zero-ahead", "16MiB", "--disk-high-water", "99")
+        node.settings = ("--segment-size", "64MiB", "--zero-ahead", "16MiB", "--snapshot-every", "16MiB",
+                         "--disk-high-water", "99")
     try:
         yield nodes.start()
     finally:

@@ -71,9 +71,11 @@ def walk(request):
     folder = Path(tempfile.mkdtemp(prefix="vouch-shop-"))
     folder.chmod(0o755)
     walk = PostgresWalk(folder)
-    yield walk
-    walk.finish(tell=request.session.testsfailed)
-    shutil.rmtree(folder)
+    try:
+        yield walk
+        walk.finish(tell=request.session.testsfailed)
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_the_readme_of_the_order_service_with_postgresql_tells_the_truth(walk):

@@ -175,6 +175,8 @@ def running(folder):
 
 
 class Running(Broker):
+    SMALL = {}  # it is measured
+
     def __enter__(self):
         return self.start()
 

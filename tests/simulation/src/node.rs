@@ -97,6 +97,7 @@ pub(crate) struct Node {
 pub(crate) fn standing(appender: &Appender, idle_ms: Option<u64>) -> LogStanding {
     let due_in = |idle: u64| Duration::from_millis(IDLE_MS.saturating_sub(idle));
     LogStanding {
+        start: LogPosition::START,
         appended: appender.appended(),
         durable: appender.durable(),
         covered: appender.is_covered(),

@@ -1,8 +1,8 @@
-//! What a component that never returns costs the sends beside it: a benchmark, not a verdict.
+//! What components that mean no good cost the sends beside them: benchmarks, not verdicts. That they harm nothing else is a verdict.
 //!
-//! One broker, one component that spins until its deadline, and more open transactions than it has places, so that
+//! The first: one broker, one component that spins until its deadline, and more open transactions than it has places, so that
 //! guests run all the time. Sends at a fixed pace are measured by turns with the component bound and unbound; printed
-//! are the latencies of each turn and their medians. Run it on a machine that does nothing else:
+//! are the latencies of each turn and their medians. The others are in `hostile`. Run them on a machine that does nothing else:
 //!
 //! ```text
 //! cargo test --release --locked --workspace --test isolation -- --ignored --nocapture
@@ -12,6 +12,9 @@
 #[path = "../../../host/plugin/tests/suite/guests.rs"]
 #[allow(dead_code, reason = "the plugin suite uses the rest")]
 mod guests;
+mod hostile;
+#[path = "../../../host/node/tests/common/keepers.rs"]
+mod keepers;
 
 use std::time::{Duration, Instant};
 
@@ -29,6 +32,8 @@ const RATE: &str = "2000";
 /// Open transactions that the component is asked about: more than it answers within their interval.
 const STUCK: usize = 64;
 const TOPIC: &str = "stuck";
+/// When all messages of these tests were made, in s since 1970.
+const BORN_S: i64 = 1_700_000_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a benchmark of about two minutes"]
@@ -90,7 +95,7 @@ async fn leave_open(address: &str, count: usize) -> anyhow::Result<()> {
                 message_id: format!("01{n:030X}"),
                 message_type: wire::MessageType::Transaction.into(),
                 born_host: "127.0.0.1".to_owned(),
-                born_timestamp: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
+                born_timestamp: Some(prost_types::Timestamp { seconds: BORN_S, nanos: 0 }),
                 ..Default::default()
             }),
             body: bytes::Bytes::from_static(b"nobody knows"),

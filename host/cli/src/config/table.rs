@@ -163,6 +163,9 @@ settings! {
     snapshot_every -> u64 = Size(FormBounds::at_least(1 << 20, "the least there may lie between two snapshots")),
         default Value(|| size(node().snapshot_every)), start;
 
+    /// Bytes of log that a node which is there may lack and still gets from the one that leads, however slow it is.
+    catch_up_log -> u64 = Size(FormBounds::NONE), default Value(|| size(node().catch_up_log)), start;
+
     /// Bytes a second of the log that are read again to find what a disk lost; 0 for none.
     scrub_rate -> u64 = Size(FormBounds::NONE), default Value(|| size(node().scrub_rate)), start;
 

@@ -1,11 +1,13 @@
-//! The ledger: what three independent witnesses say about every order, and whether it adds up.
+//! The ledger: what independent witnesses say about every order and every sale, and whether it adds up.
 //!
-//! The witnesses are the SQLite file, the broker's HTTP API and the consumer's own log.
+//! Of orders the witnesses are the SQLite file, the broker's HTTP API and the consumer's own log; of sales they are in
+//! [`SalesEvidence`].
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::sales::SalesEvidence;
 use super::screen::{Screen, Style};
 use super::shipping::Shipment;
 use super::story::ExpectedOrder;
@@ -21,6 +23,8 @@ pub(super) struct Evidence {
     pub(super) shipments: Vec<Shipment>,
     /// Transactions that the broker holds open.
     pub(super) open: usize,
+    /// What became of the lamps.
+    pub(super) sales: SalesEvidence,
 }
 
 /// One line.
@@ -41,7 +45,21 @@ struct Entry {
 /// The lines and what is wrong with them.
 pub(super) struct Ledger {
     entries: Vec<Entry>,
+    lamps: Lamps,
     faults: Vec<String>,
+}
+
+/// The line of the sales.
+#[derive(Debug, PartialEq, Eq)]
+struct Lamps {
+    /// How many came.
+    came: i64,
+    /// How many were sold, one by one.
+    sold: usize,
+    /// How many the component's state says are left.
+    left: Option<i64>,
+    /// Reservations that the warehouse got.
+    reserved: usize,
 }
 
 impl Ledger {
@@ -57,7 +75,8 @@ impl Ledger {
         if evidence.open > 0 {
             faults.push(format!("the broker still holds {} open transactions", evidence.open));
         }
-        Self { entries, faults }
+        faults.extend(evidence.sales.faults());
+        Self { entries, lamps: Lamps::of(&evidence.sales), faults }
     }
 
     /// Whether everything agrees.
@@ -76,6 +95,11 @@ impl Ledger {
             ))?;
         }
         screen.line("")?;
+        screen.line("  lamps    came  sold  left, says the component's state  reserved")?;
+        let Lamps { came, sold, left, reserved } = self.lamps;
+        let left = left.map_or_else(|| "-".to_owned(), |left| left.to_string());
+        screen.line(&format!("           {came:>4}  {sold:>4}  {left:>31}  {reserved:>8}"))?;
+        screen.line("")?;
         for fault in &self.faults {
             screen.line(&screen.styled(&format!("  {fault}"), Style::Bad))?;
         }
@@ -93,10 +117,14 @@ impl Ledger {
         let committed = self.entries.iter().filter(|entry| entry.outcome == "committed").count();
         let delivered: usize = self.entries.iter().map(|entry| entry.delivered).sum();
         let by_component = self.entries.iter().filter(|entry| entry.decider == "component").count();
+        let orders = self.entries.len();
+        let Lamps { came, sold, left, reserved } = self.lamps;
         format!(
             "It adds up: {with_row} rows, {committed} messages committed, {delivered} delivered, each once; the\n\
-             order without a row was dropped. {by_component} of {} were settled by the component.",
-            self.entries.len()
+             order without a row was dropped. {by_component} of {orders} were settled by the component.\n\
+             The broker died in the middle of {sold} sales: of {came} lamps {} are left, and\n\
+             {reserved} reservations came, one for each sale.",
+            left.unwrap_or_default()
         )
     }
 }
@@ -112,6 +140,37 @@ impl Evidence {
             decider: transaction.map_or_else(|| "-".to_owned(), watch::decider),
             delivered: self.shipments.iter().filter(|shipment| shipment.order == order).count(),
         }
+    }
+}
+
+impl Lamps {
+    /// What there is to add up.
+    fn of(sales: &SalesEvidence) -> Self {
+        let SalesEvidence { came, sold, left, reserved, more: _ } = sales;
+        Self { came: *came, sold: sold.len(), left: *left, reserved: reserved.len() }
+    }
+}
+
+impl SalesEvidence {
+    /// The rule of the shelf: each sale took one lamp, and is reserved once.
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let due = i64::try_from(self.sold.len()).ok().and_then(|sold| self.came.checked_sub(sold));
+        if self.left != due {
+            faults.push(format!("{:?} lamps are left, and it should be {due:?}", self.left));
+        }
+        let all: BTreeSet<&String> = self.sold.iter().chain(&self.reserved).collect();
+        for order in all {
+            let times = |of: &[String]| of.iter().filter(|each| *each == order).count();
+            let (sold, reserved) = (times(&self.sold), times(&self.reserved));
+            if sold != reserved {
+                faults.push(format!("{order}: sold {sold} times, reserved {reserved} times"));
+            }
+        }
+        if self.more > 0 {
+            faults.push(format!("the broker still has {} reservations for the warehouse", self.more));
+        }
+        faults
     }
 }
 
@@ -145,7 +204,10 @@ mod tests {
 
     fn evidence() -> Evidence {
         let transaction = |outcome: &str, by: &str| json!({"state": outcome, "last_answer": {"by": by}});
-        let mut evidence = Evidence { rows: Vec::new(), transactions: Vec::new(), shipments: Vec::new(), open: 0 };
+        let orders = || ["S-01", "S-02"].map(str::to_owned).to_vec();
+        let sales = SalesEvidence { came: 5, sold: orders(), left: Some(3), reserved: orders(), more: 0 };
+        let mut evidence =
+            Evidence { rows: Vec::new(), transactions: Vec::new(), shipments: Vec::new(), open: 0, sales };
         for expected in &EXPECTED {
             let state = expected.outcome.replace(' ', "_");
             let by = format!("{} x", expected.decider);
@@ -196,6 +258,31 @@ mod tests {
         let mut evidence = evidence();
         evidence.transactions[2].1["last_answer"]["by"] = json!("operator me");
         assert!(faults(&evidence).contains("A-1003: found"));
+    }
+
+    #[test]
+    fn a_sale_that_counted_twice_or_not_at_all_does_not_add_up() {
+        for (left, shown) in [(Some(2), "Some(2)"), (Some(4), "Some(4)"), (None, "None")] {
+            let mut evidence = evidence();
+            evidence.sales.left = left;
+            assert_eq!(faults(&evidence), format!("{shown} lamps are left, and it should be Some(3)"));
+        }
+    }
+
+    #[test]
+    fn a_reservation_that_is_lost_doubled_or_nobodys_does_not_add_up() {
+        let mut lost = evidence();
+        lost.sales.reserved.pop();
+        assert_eq!(faults(&lost), "S-02: sold 1 times, reserved 0 times");
+        let mut doubled = evidence();
+        doubled.sales.reserved.push("S-01".to_owned());
+        assert_eq!(faults(&doubled), "S-01: sold 1 times, reserved 2 times");
+        let mut strange = evidence();
+        strange.sales.reserved.push("S-99".to_owned());
+        assert_eq!(faults(&strange), "S-99: sold 0 times, reserved 1 times");
+        let mut more = evidence();
+        more.sales.more = 1;
+        assert_eq!(faults(&more), "the broker still has 1 reservations for the warehouse");
     }
 
     #[test]

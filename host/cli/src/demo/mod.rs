@@ -1,13 +1,14 @@
 //! `vouch demo`: shows on real input what Vouch is for, and proves at the end that nothing was lost or invented.
 //!
-//! Every process is a real one, and so are the files and sockets: the service is killed with SIGKILL. The ledger at the
-//! end asks three witnesses that know nothing of each other, and the command fails if they disagree.
+//! Every process is a real one, and so are the files and sockets: the service is killed with SIGKILL, and so is the broker. The
+//! ledger at the end asks witnesses that know nothing of each other, and the command fails if they disagree.
 
 mod database;
 mod event;
 mod ledger;
 mod listen;
 mod orders_api;
+mod sales;
 mod screen;
 mod service;
 mod shipping;
@@ -15,22 +16,20 @@ mod stage;
 mod story;
 mod watch;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::Value;
 
 use self::ledger::{Evidence, Ledger};
+use self::sales::SalesEvidence;
 use self::stage::{DemoStage, GROUP, Pace, TOPIC};
 use crate::resource;
 
 pub(crate) use self::orders_api::{OrdersApiArgs, run as run_orders_api};
 pub(crate) use self::service::{ServiceArgs, run as run_service};
 pub(crate) use self::shipping::{ShippingArgs, run as run_shipping};
-
-/// The last delivery is acknowledged within this.
-const QUIET_WITHIN: Duration = Duration::from_secs(10);
 
 /// How the story is told.
 #[derive(Debug, Args)]
@@ -55,24 +54,26 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     story::killed_after_row(&mut stage)?;
     story::killed_before_row(&mut stage)?;
     story::payment_awaited(&mut stage)?;
-    let ledger = draw_up(&mut stage)?;
+    let sales = sales::broker_killed(&mut stage)?;
+    let ledger = draw_up(&mut stage, sales)?;
     stage.strike().context("a process did not end well")?;
     if !ledger.adds_up() {
         bail!("the ledger does not add up");
     }
     crate::output::line(format_args!(
-        "\n{:.0} s. To use it yourself: vouch serve, and examples/order-service.",
+        "\n{:.0} s. To use it yourself: vouch serve, examples/order-service, plugins/stock.",
         began.elapsed().as_secs_f64()
     ))?;
     Ok(())
 }
 
-/// Asks the three witnesses and prints what they say.
-fn draw_up(stage: &mut DemoStage) -> anyhow::Result<Ledger> {
-    wait_until_quiet(stage)?;
-    stage
-        .screen
-        .chapter("The ledger", "From three witnesses: orders.db, the broker's HTTP API, shipping's own log.")?;
+/// Asks the witnesses of the orders, and prints what they say and what those of the sales said.
+fn draw_up(stage: &mut DemoStage, sales: SalesEvidence) -> anyhow::Result<Ledger> {
+    stage.until_quiet(GROUP)?;
+    stage.screen.chapter(
+        "The ledger",
+        "Of the orders from three witnesses: orders.db, the broker's HTTP API, shipping's own log. Of the sales, too: what was sent, what the component keeps, what the warehouse has.",
+    )?;
     let transactions = stage.played.iter().map(|played| {
         let transaction = watch::fetch(&stage.http, &played.watch.transaction)?;
         anyhow::Ok((played.order.clone(), transaction))
@@ -82,26 +83,11 @@ fn draw_up(stage: &mut DemoStage) -> anyhow::Result<Ledger> {
         transactions: transactions.collect::<anyhow::Result<_>>()?,
         shipments: shipping::read_log(&stage.shipping_log())?,
         open: count_open(stage)?,
+        sales,
     };
     let ledger = Ledger::new(&evidence, &story::EXPECTED);
     ledger.print(&stage.screen)?;
     Ok(ledger)
-}
-
-/// Everything that was committed is delivered and acknowledged, says the broker.
-fn wait_until_quiet(stage: &DemoStage) -> anyhow::Result<()> {
-    let give_up_at = Instant::now() + QUIET_WITHIN;
-    loop {
-        let progress = stage.http.get(&format!("/v1/groups/{GROUP}/progress"))?.body;
-        let lag: u64 = resource::items(&progress).iter().filter_map(|topic| topic.get("lag")?.as_u64()).sum();
-        if lag == 0 {
-            return Ok(());
-        }
-        if Instant::now() > give_up_at {
-            bail!("{lag} messages are not acknowledged after {QUIET_WITHIN:?}");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Transactions of the topic that have not ended, whatever they wait for.

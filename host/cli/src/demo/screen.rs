@@ -63,6 +63,11 @@ impl Screen {
         self.step_in(who, text, Some(style))
     }
 
+    /// A line that a command printed, below the step that tells of the command.
+    pub(crate) fn output(&self, text: &str) -> io::Result<()> {
+        self.print(&format!("{}{text}", " ".repeat(STEP_INDENT)))
+    }
+
     /// When since the chapter began, who, what.
     fn step_in(&self, who: &str, text: &str, style: Option<Style>) -> io::Result<()> {
         let at = self.chapter_began.elapsed().as_secs_f64();

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,8 @@ use super::screen::{Screen, Style};
 use super::service::{Hold, NewOrder};
 use super::watch::Watch;
 use crate::child::{ChildStart, Server};
-use crate::http::HttpClient;
-use crate::plugin;
+use crate::http::{HttpClient, segment};
+use crate::{plugin, resource};
 
 /// Topic of the half messages.
 pub(super) const TOPIC: &str = "orders";
@@ -26,6 +27,8 @@ pub(super) const GROUP: &str = "shipping";
 const COMPONENT: &[u8] = include_bytes!("../../../../plugins/dist/http-checkback.wasm");
 /// Under this name it is uploaded.
 const COMPONENT_NAME: &str = "http-checkback";
+/// Letters of a component's digest that tell it from others on a screen.
+pub(super) const DIGEST_SHOWN: usize = 19;
 /// No step may take longer.
 const STEP_WITHIN: Duration = Duration::from_secs(60);
 /// How often transactions are looked at.
@@ -66,7 +69,9 @@ pub(super) struct DemoStage {
     folder: TempDir,
     /// None while it is dead.
     service: Option<Server>,
-    /// The orders API and the consumer.
+    /// The consumer; none once the shop has closed.
+    shipping: Option<Server>,
+    /// The orders API.
     others: Vec<Server>,
     node: Server,
     events: Receiver<DemoEvent>,
@@ -93,6 +98,7 @@ impl DemoStage {
             pace,
             folder,
             service: None,
+            shipping: None,
             others: Vec::new(),
             node,
             events,
@@ -103,7 +109,7 @@ impl DemoStage {
         stage.others.push(api);
         stage.agree()?;
         let shipping = stage.start("demo-shipping", "shipping", &[], &["--topic", TOPIC, "--group", GROUP])?;
-        stage.others.push(shipping);
+        stage.shipping = Some(shipping);
         Ok(stage)
     }
 
@@ -115,7 +121,7 @@ impl DemoStage {
         let (verdict, _) = plugin::put_tag(&self.http, COMPONENT_NAME, "1.0", COMPONENT.to_vec(), false)
             .context("cannot upload the component")?;
         let digest = verdict.body.get("digest").and_then(Value::as_str).unwrap_or_default();
-        self.component = digest.chars().take(19).collect();
+        self.component = digest.chars().take(DIGEST_SHOWN).collect();
         let config = json!({
             "url": format!("{}/orders/{{key}}?message={{id}}", self.orders_api),
             "field": "/status",
@@ -174,6 +180,71 @@ impl DemoStage {
         let mut service = self.service.take().context("no service runs")?;
         service.kill()?;
         Ok(self.screen.strong_step("service", why, Style::Bad)?)
+    }
+
+    /// Lets the order service and the consumer end as they would on any evening.
+    pub(super) fn close_shop(&mut self) -> anyhow::Result<()> {
+        self.screen.step("service", "ends, and so does shipping: the rest needs neither")?;
+        self.service.take().into_iter().chain(self.shipping.take()).try_for_each(Server::stop)
+    }
+
+    /// Kills the node like a crash would.
+    pub(super) fn kill_node(&mut self, why: &str) -> anyhow::Result<()> {
+        self.node.kill()?;
+        Ok(self.screen.strong_step("broker", why, Style::Bad)?)
+    }
+
+    /// Starts the node again, on the folder that it had. The system gives it other ports.
+    pub(super) fn restart_node(&mut self) -> anyhow::Result<()> {
+        self.node = start_node(self.folder.path())?;
+        (self.grpc_address, self.http_address) = (self.node.grpc()?, self.node.http()?);
+        self.http = HttpClient::new(&self.http_address, None)?;
+        Ok(self.screen.strong_step("broker", "starts again on the same folder", Style::Good)?)
+    }
+
+    /// Shows and runs a command of this program against the node, as somebody at a terminal would. Returns what it printed.
+    ///
+    /// # Errors
+    /// It failed: with what it said.
+    pub(super) fn command(&self, who: &str, words: &[&str]) -> anyhow::Result<String> {
+        let typed: Vec<String> = words.iter().map(|word| typed(word)).collect();
+        self.screen.step(who, &format!("vouch {}", typed.join(" ")))?;
+        let program = std::env::current_exe().context("cannot find this program's own file")?;
+        let mut command = Command::new(program);
+        command.args(words).env("VOUCH_HTTP_ADDR", &self.http_address).env("VOUCH_GRPC_ADDR", &self.grpc_address);
+        let ran = command.stdin(Stdio::null()).output().context("cannot run a command")?;
+        if !ran.status.success() {
+            bail!("vouch {} failed:\n{}", typed.join(" "), String::from_utf8_lossy(&ran.stderr));
+        }
+        String::from_utf8(ran.stdout).context("a command printed what is no text")
+    }
+
+    /// Looks until there is something to see.
+    pub(super) fn until_seen<T>(
+        &self,
+        what: &str,
+        look: impl Fn(&HttpClient) -> anyhow::Result<Option<T>>,
+    ) -> anyhow::Result<T> {
+        let give_up_at = Instant::now() + STEP_WITHIN;
+        while Instant::now() < give_up_at {
+            if let Some(seen) = look(&self.http)? {
+                return Ok(seen);
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        self.give_up(what)
+    }
+
+    /// Everything that there is for this group is delivered and acknowledged, says the broker.
+    pub(super) fn until_quiet(&self, group: &str) -> anyhow::Result<()> {
+        let what = format!("the last acknowledgement of group {group}");
+        self.until_seen(&what, |_| Ok((self.lag(group)? == 0).then_some(())))
+    }
+
+    /// Messages that the broker has for this group and that it did not acknowledge yet.
+    pub(super) fn lag(&self, group: &str) -> anyhow::Result<u64> {
+        let progress = self.http.get(&format!("/v1/groups/{}/progress", segment(group)))?.body;
+        Ok(resource::items(&progress).iter().filter_map(|topic| topic.get("lag")?.as_u64()).sum())
     }
 
     /// Plays until this event happened.
@@ -275,9 +346,14 @@ impl DemoStage {
 
     /// Stops everything; each process must end by itself and well.
     pub(super) fn strike(self) -> anyhow::Result<()> {
-        self.service.into_iter().chain(self.others).try_for_each(Server::stop)?;
+        self.service.into_iter().chain(self.shipping).chain(self.others).try_for_each(Server::stop)?;
         self.node.stop()
     }
+}
+
+/// A word of a command as one has to type it in a shell.
+fn typed(word: &str) -> String {
+    if word.contains(['{', '"', ' ']) { format!("'{word}'") } else { word.to_owned() }
 }
 
 /// The node, as `vouch serve` starts it.
@@ -285,7 +361,7 @@ fn start_node(folder: &Path) -> anyhow::Result<Server> {
     let folder = folder.join("broker");
     let flags = ["serve", "--stop-with-parent", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
     let mut arguments: Vec<OsString> = flags.map(Into::into).into();
-    // A small log is enough for five orders, and quicker to make than the default.
+    // A small log is enough for five orders and sixty sales, and quicker to make than the default.
     arguments.extend(["--segment-size".into(), "16MiB".into(), "--zero-ahead".into(), "1MiB".into()]);
     arguments.extend(["--data-dir".into(), folder.clone().into()]);
     Server::start(ChildStart { name: "the node", arguments, folder: &folder, environment: &[] })

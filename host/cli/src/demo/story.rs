@@ -1,4 +1,4 @@
-//! What is played: five orders.
+//! What is played: five orders. The sales come after them (`sales`).
 
 use super::database;
 use super::event::DemoMoment;
@@ -39,8 +39,9 @@ pub(super) const EXPECTED: [ExpectedOrder; 5] = [
 /// Says what the demo is about and who plays.
 pub(super) fn introduce(stage: &DemoStage) -> anyhow::Result<()> {
     let screen = &stage.screen;
-    screen
-        .line(&screen.styled("vouch demo: five orders, and a service that dies at the worst moment", Style::Strong))?;
+    screen.line(
+        &screen.styled("vouch demo: a service, then the broker itself, dies at the worst moment", Style::Strong),
+    )?;
     screen.line("")?;
     screen.paragraph(
         "An order service has two things to do for each order: write it to its database, and tell the rest of the \
@@ -61,6 +62,7 @@ pub(super) fn introduce(stage: &DemoStage) -> anyhow::Result<()> {
         ("component", format!("http-checkback ({}), uploaded to the broker;", stage.component)),
         ("", format!("may call {} and nothing else", stage.orders_api)),
         ("shipping", "receives orders, keeps its own log of them".to_owned()),
+        ("component", "stock, a consumer with a shelf of lamps; comes last".to_owned()),
     ];
     for (who, what) in cast {
         screen.line(&format!("  {who:<12}{what}"))?;

@@ -48,12 +48,23 @@ pub(crate) async fn send_message(
     client: &mut MessagingStub,
     message: wire::Message,
 ) -> anyhow::Result<wire::SendResultEntry> {
-    let request = wire::SendMessageRequest { messages: vec![message] };
+    let entries = send_messages(client, vec![message]).await?;
+    entries.into_iter().next().context("the broker's answer has no entry for the message")
+}
+
+/// Sends messages of one topic in one request, and gives back their receipts in the same order.
+///
+/// # Errors
+/// As [`send_message`], of any of them.
+pub(crate) async fn send_messages(
+    client: &mut MessagingStub,
+    messages: Vec<wire::Message>,
+) -> anyhow::Result<Vec<wire::SendResultEntry>> {
+    let request = wire::SendMessageRequest { messages };
     let answer = client.send_message(unary(request)).await.map_err(|error| transport(&error))?.into_inner();
     check(answer.status.as_ref())?;
-    let entry = answer.entries.into_iter().next().context("the broker's answer has no entry for the message")?;
-    check(entry.status.as_ref())?;
-    Ok(entry)
+    answer.entries.iter().try_for_each(|entry| check(entry.status.as_ref()))?;
+    Ok(answer.entries)
 }
 
 /// Ends the transaction of a half message, or leaves it open.

@@ -53,6 +53,17 @@ impl Reloading {
         self.nodes = Some(nodes);
     }
 
+    /// The settings as they are now, for a node that begins again in this process.
+    ///
+    /// # Errors
+    /// What a start would refuse.
+    pub(super) fn settings_anew(&self) -> anyhow::Result<ServeSettings> {
+        let SettingsOrigin { args, started, descriptors } = &self.origin;
+        let settings = ServeSettings::reread(&args.resolve()?, started, *descriptors)?;
+        settings.check()?;
+        Ok(settings)
+    }
+
     /// Reloads whenever it is told to, until the node is to stop; says why. Nothing is lost when this is dropped while it
     /// waits.
     pub(super) async fn until_stop(&mut self, signals: &mut ProcessSignals, gateway: &Gateway) -> &'static str {

@@ -65,6 +65,7 @@ impl ServeSettings {
             zero_ahead: resolved.zero_ahead()?,
             syncs_in_flight: resolved.syncs_in_flight()?,
             snapshot_every: resolved.snapshot_every()?,
+            catch_up_log: resolved.catch_up_log()?,
             scrub_rate: resolved.scrub_rate()?,
             retention_every: resolved.retention_every()?,
             disk_high_water: resolved.disk_high_water()?,
@@ -73,6 +74,7 @@ impl ServeSettings {
             // A node that runs has joined, and its token may be gone by now.
             joins: if started.is_some() { None } else { peers::joins(resolved)? },
             peers: peers::peers(resolved)?,
+            lacking: None,
             bytes_in_flight: resolved.bytes_in_flight()?,
             auto_create_topics: resolved.auto_create_topics()?,
             plugin_threads: resolved.plugin_threads()?,

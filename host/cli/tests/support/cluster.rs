@@ -58,10 +58,21 @@ impl Member {
     fn command(folder: &Path, flags: &[&str]) -> Command {
         let mut vouch = vouch();
         vouch
-            .args(["serve", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--zero-ahead", "1MiB"])
-            .arg("--data-dir")
+            .args([
+                "serve",
+                "--grpc-addr",
+                "127.0.0.1:0",
+                "--http-addr",
+                "127.0.0.1:0",
+                "--zero-ahead",
+                "1MiB",
+                "--data-dir",
+            ])
             .arg(folder.join("data"))
             .args(flags);
+        if !flags.contains(&"--snapshot-every") {
+            vouch.args(["--snapshot-every", "32MiB"]);
+        }
         vouch
     }
 

@@ -94,11 +94,14 @@ impl Node {
 
     fn spawn(mut vouch: Command, folder: tempfile::TempDir, flags: &[&str]) -> Self {
         let log = std::fs::File::create(folder.path().join("node.log")).unwrap();
+        // Little is set aside for snapshots, which is a quarter gigabyte by itself, unless the test is about them.
+        let seldom: &[&str] = if flags.contains(&"--snapshot-every") { &[] } else { &["--snapshot-every", "32MiB"] };
         let child = vouch
             .args(["serve", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"])
             .args(["--segment-size", "4MiB", "--zero-ahead", "1MiB", "--data-dir"])
             .arg(folder.path().join("data"))
             .args(flags)
+            .args(seldom)
             .stderr(log)
             .spawn()
             .unwrap();

@@ -77,6 +77,8 @@ pub(super) struct Member {
     pub(super) commit: u64,
     /// As of that.
     pub(super) members: GroupMembers,
+    /// It lacks what its leader does not keep: the entries up to this one.
+    pub(super) behind: Option<EntryId>,
     pub(super) trace: Vec<String>,
 }
 
@@ -89,7 +91,17 @@ impl Member {
     pub(super) fn new(node: u64, members: &GroupMembers, rng: Rng) -> Self {
         let node = NodeId(node);
         let (log, vote, trace) = (Vec::new(), Vote::default(), Vec::new());
-        let mut member = Self { node, replica: None, log, synced: 0, vote, commit: 0, members: members.clone(), trace };
+        let mut member = Self {
+            node,
+            replica: None,
+            log,
+            synced: 0,
+            vote,
+            commit: 0,
+            members: members.clone(),
+            behind: None,
+            trace,
+        };
         member.start(members, rng);
         member
     }
@@ -213,6 +225,7 @@ impl Member {
                     self.commit = to;
                     self.replica().applied(to);
                 }
+                Decision::FallBehind { covered } => self.behind = Some(covered),
                 Decision::Break(broken) => panic!("node {}: {broken}", self.node),
             }
         }

@@ -1,5 +1,6 @@
 mod alone;
 mod anew;
+mod behind;
 mod bench;
 mod broken;
 mod cut;

@@ -14,7 +14,8 @@ use super::problem::Problem;
 
 /// `GET /v1/damage`: for a log that is served read-only what its start found, for any other what the scrubber found.
 pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
-    let Damage { served_to, log_end, not_served_bytes, stretches, omitted } = app.node.damage.report().await?;
+    let Damage { served_to, log_end, not_served_bytes, stretches, omitted, repaired } =
+        app.node.damage.report().await?;
     let stretches: Vec<Value> = stretches.into_iter().map(stretch_json).collect();
     Ok(Json(json!({
         "mode": if served_to.is_some() { "read-only" } else { "read-write" },
@@ -23,6 +24,7 @@ pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Pro
         "not_served_bytes": not_served_bytes,
         "damage": stretches,
         "omitted": omitted,
+        "repaired_segments": repaired.into_iter().map(|start| start.0).collect::<Vec<_>>(),
     })))
 }
 

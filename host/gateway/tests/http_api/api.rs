@@ -1,11 +1,10 @@
 //! A node with its edges in a folder of its own, and a client that sends exactly what it is told.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use vouch_broker::{BodyEncoding, MessageKind, Millis, NewMessage, ResourceName};
@@ -13,6 +12,7 @@ use vouch_gateway::{Certificate, Gateway, GatewayConfig};
 use vouch_node::{Node, NodeConfig, OnDamage, Receipt, SendRequest};
 
 use crate::description;
+use crate::folder::TestFolder;
 
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const PATCH: &str = "application/merge-patch+json";
@@ -23,18 +23,24 @@ pub(crate) struct Api {
     pub(crate) node: Node,
     pub(crate) http: SocketAddr,
     pub(crate) gateway: Gateway,
-    folder: TempDir,
+    folder: TestFolder,
 }
 
 /// Settings of the edges for a test: any free ports.
-pub(crate) fn config(folder: &TempDir) -> GatewayConfig {
+pub(crate) fn config(folder: &TestFolder) -> GatewayConfig {
     let certificate = Certificate::SelfSigned { folder: folder.path().join("tls") };
     GatewayConfig::new("127.0.0.1:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap(), certificate)
 }
 
-pub(crate) fn node(folder: &TempDir) -> Node {
+/// Small segments, and little set aside for snapshots.
+pub(crate) fn small(data: impl Into<PathBuf>) -> NodeConfig {
+    let (segment_size, zero_ahead, snapshot_every) = (Some(4 << 20), 1 << 20, 32 << 20);
+    NodeConfig { segment_size, zero_ahead, snapshot_every, ..NodeConfig::new(data) }
+}
+
+pub(crate) fn node(folder: &TestFolder) -> Node {
     let data = folder.path().join("data");
-    Node::start(NodeConfig { segment_size: Some(4 << 20), zero_ahead: 1 << 20, ..NodeConfig::new(data) }).unwrap()
+    Node::start(small(data)).unwrap()
 }
 
 impl Api {
@@ -43,12 +49,12 @@ impl Api {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut GatewayConfig)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = TestFolder::new();
         let node = node(&folder);
         Self::serve(node, folder, change).await
     }
 
-    async fn serve(node: Node, folder: TempDir, change: impl FnOnce(&mut GatewayConfig)) -> Self {
+    async fn serve(node: Node, folder: TestFolder, change: impl FnOnce(&mut GatewayConfig)) -> Self {
         let mut config = config(&folder);
         change(&mut config);
         let gateway = vouch_gateway::serve(node.clone(), config).await.unwrap();

@@ -4,6 +4,7 @@ use serde_json::json;
 use vouch_gateway::{DoorError, ServeError};
 
 use crate::api::{self, Api, JSON, detail};
+use crate::folder::TestFolder;
 
 #[tokio::test]
 async fn only_its_own_names_are_answered() {
@@ -81,7 +82,7 @@ async fn the_token_is_asked_for_on_every_path_but_the_probes() {
 
 #[tokio::test]
 async fn beyond_loopback_it_opens_only_with_a_token_or_on_purpose() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = TestFolder::new();
     let node = api::node(&folder);
     let mut config = api::config(&folder);
     config.http_addr = "0.0.0.0:0".parse().unwrap();
@@ -115,7 +116,7 @@ async fn further_names_are_answered_when_they_are_set() {
 #[tokio::test]
 async fn a_taken_address_is_named() {
     let api = Api::start().await;
-    let folder = tempfile::tempdir().unwrap();
+    let folder = TestFolder::new();
     let mut config = api::config(&folder);
     config.http_addr = api.http;
     let refused = vouch_gateway::serve(api.node.clone(), config).await.unwrap_err();

@@ -8,6 +8,8 @@ mod consumers;
 mod damage;
 mod description;
 mod door;
+#[path = "../support/folder.rs"]
+mod folder;
 mod form;
 mod kept;
 mod logs;

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use vouch_node::{Node, NodeConfig, StartProgress};
+use vouch_node::{Node, StartProgress};
 
 use crate::api::{self, Answer, detail};
 use crate::description;
+use crate::folder::TestFolder;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -27,7 +28,7 @@ async fn call(http: SocketAddr, method: &str, path: &str, headers: &str) -> Answ
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_starts_says_that_it_lives_and_how_far_it_is_and_then_serves_on_the_same_port() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = TestFolder::new();
     let data = folder.path().join("data");
     std::fs::create_dir(&data).unwrap();
     // A start waits for whoever reads the folder.
@@ -39,7 +40,7 @@ async fn a_node_that_starts_says_that_it_lives_and_how_far_it_is_and_then_serves
     let progress = Arc::new(StartProgress::default());
     let gateway = vouch_gateway::open(config, ports, progress.clone()).unwrap();
     let http = gateway.http_addr();
-    let settings = NodeConfig { segment_size: Some(4 << 20), zero_ahead: 1 << 20, ..NodeConfig::new(&data) };
+    let settings = api::small(&data);
     let starting = tokio::task::spawn_blocking(move || Node::start_watched(settings, &progress));
 
     let host = format!("host: {http}\r\n");

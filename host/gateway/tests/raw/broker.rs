@@ -4,7 +4,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tempfile::TempDir;
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 use vouch_broker::{GroupConfig, TopicConfig, TopicType};
@@ -18,11 +17,13 @@ use vouch_protocol::wire::{
     ReceiveMessageRequest, Resource, SendMessageRequest, SendMessageResponse, Status, SystemProperties,
 };
 
+use crate::folder::TestFolder;
+
 /// A running broker. Topics: `orders` (normal), `payments` (transaction), `any` (mixed).
 pub(crate) struct Broker {
     pub(crate) node: Node,
     pub(crate) gateway: Gateway,
-    pub(crate) folder: TempDir,
+    pub(crate) folder: TestFolder,
 }
 
 impl Broker {
@@ -40,10 +41,11 @@ impl Broker {
     }
 
     async fn start_at(configure: impl FnOnce(&mut NodeConfig), edges: impl FnOnce(&mut GatewayConfig)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = TestFolder::new();
         let mut config = NodeConfig::new(folder.path());
         config.segment_size = Some(64 << 20);
         config.zero_ahead = 1 << 20;
+        config.snapshot_every = 32 << 20;
         configure(&mut config);
         let node = Node::start(config).unwrap();
         for (name, topic_type) in
@@ -75,11 +77,11 @@ impl Broker {
         Self::serve(Node::start(NodeConfig::new(folder.path())).unwrap(), folder).await
     }
 
-    async fn serve(node: Node, folder: TempDir) -> Self {
+    async fn serve(node: Node, folder: TestFolder) -> Self {
         Self::serve_with(node, folder, |_| ()).await
     }
 
-    async fn serve_with(node: Node, folder: TempDir, configure: impl FnOnce(&mut GatewayConfig)) -> Self {
+    async fn serve_with(node: Node, folder: TestFolder, configure: impl FnOnce(&mut GatewayConfig)) -> Self {
         let free = "127.0.0.1:0".parse().unwrap();
         let certificate = Certificate::SelfSigned { folder: folder.path().join("tls") };
         let mut edges = GatewayConfig::new(free, free, certificate);

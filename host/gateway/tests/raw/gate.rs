@@ -17,6 +17,7 @@ use vouch_protocol::wire::messaging_service_client::MessagingServiceClient;
 use vouch_protocol::wire::{Code, HeartbeatRequest};
 
 use crate::broker::{Broker, Client, code, soon};
+use crate::folder::TestFolder;
 use crate::transport::{HEARTBEAT, heartbeat};
 
 /// A handshake with who has this certificate and no other.
@@ -43,7 +44,7 @@ async fn beats(client: &mut Client) -> Result<Code, tonic::Status> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn before_its_node_serves_calls_are_to_be_tried_again_and_then_succeed_on_the_same_connection() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = TestFolder::new();
     let data = folder.path().join("data");
     fs::create_dir(&data).unwrap();
     // A start waits for whoever reads the folder.
@@ -53,7 +54,12 @@ async fn before_its_node_serves_calls_are_to_be_tried_again_and_then_succeed_on_
     let edges = GatewayConfig::new(free, free, Certificate::SelfSigned { folder: data.join("tls") });
     let (ports, progress) = (edges.bind().unwrap(), Arc::new(StartProgress::default()));
     let gateway = vouch_gateway::open(edges, ports, progress.clone()).unwrap();
-    let config = NodeConfig { segment_size: Some(4 << 20), zero_ahead: 1 << 20, ..NodeConfig::new(&data) };
+    let config = NodeConfig {
+        segment_size: Some(4 << 20),
+        zero_ahead: 1 << 20,
+        snapshot_every: 32 << 20,
+        ..NodeConfig::new(&data)
+    };
     let starting = tokio::task::spawn_blocking(move || Node::start_watched(config, &progress));
 
     let endpoint = Endpoint::from_shared(format!("http://{}", gateway.grpc_addr())).unwrap();

@@ -7,6 +7,8 @@ mod bounds;
 mod broker;
 mod consuming;
 mod damage;
+#[path = "../support/folder.rs"]
+mod folder;
 mod gate;
 mod sending;
 mod sessions;

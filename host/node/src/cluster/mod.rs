@@ -2,6 +2,7 @@
 
 mod leader_watch;
 mod majority;
+mod repair;
 mod routing;
 mod standing;
 
@@ -17,7 +18,7 @@ use vouch_broker::record::{NodeInvited, NodeLeaves};
 use vouch_broker::state::Applied;
 use vouch_broker::{Millis, NotDone, NothingStored, Refusal};
 use vouch_cluster::{ClusterNodes, NodeAddresses, NodeId};
-use vouch_commitlog::{LogPosition, LogReader};
+use vouch_commitlog::LogReader;
 use vouch_consensus::Role;
 use vouch_shard::clock::Clock;
 use vouch_shard::{GroupStanding, Shard, WhoBelongs};
@@ -53,6 +54,7 @@ pub struct Nodes {
     pub(crate) speaking: Option<Arc<Speaking>>,
     pub(crate) log: LogReader,
     pub(crate) belongs: watch::Receiver<WhoBelongs>,
+    pub(crate) behind: watch::Receiver<bool>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) cluster_id: [u8; 16],
     pub(crate) segment_size: u64,
@@ -90,11 +92,6 @@ impl Nodes {
         self.must_lead().await?;
         if self.speaking.is_none() {
             return Err(refused("this node has no address for others; start it with --peer-addr"));
-        }
-        if self.log.start() > LogPosition::START {
-            return Err(refused(
-                "the beginning of the log was released, and a node that comes needs all of it in this version",
-            ));
         }
         self.shard.get_ready_for_others(self.log.clone()).await?;
         let secret: [u8; 32] = rand::random();

@@ -76,6 +76,7 @@ impl Consumer {
         match proposed {
             Ok(Applied::Stale) => return DeliveryRecorded::Stale,
             Ok(Applied::Late) | Err(NotDone::Refused(Refusal::InvalidHandle(_))) => {
+                tracing::debug!("the answer came too late: the message was in other hands, or done");
                 self.of.metrics.deliveries.count(&self.name, DeliveryOutcome::Late);
                 // If its lease lives all the same, its binding is another one by now.
                 self.give_back(leased, Duration::ZERO).await;

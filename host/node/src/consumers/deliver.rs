@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use tracing::Instrument;
 use vouch_broker::record::before_carried;
 use vouch_broker::{NotDone, StoredMessage};
 use vouch_plugin::{Admission, Consumed, ConsumerDelivery, ConsumerVerdict, NoAnswer, Staged};
@@ -9,6 +10,7 @@ use vouch_plugin::{Admission, Consumed, ConsumerDelivery, ConsumerVerdict, NoAns
 use super::answer::DeliveryRecorded;
 use super::consumer::Consumer;
 use super::leased::{LEASE_BEYOND_DEADLINE, Leased};
+use super::span::{self, record_message};
 use crate::components::Answerer;
 use crate::metrics::DeliveryOutcome;
 use crate::{delivery_key, stored};
@@ -42,10 +44,12 @@ impl Drop for InFlight<'_> {
 }
 
 impl Consumer {
-    /// Delivers one message, and records what comes of it: an acknowledgement, another delivery, a dead letter.
+    /// Delivers one message, and records what comes of it: an acknowledgement, another delivery, a dead letter. What is logged
+    /// meanwhile says which delivery it was, on the component's threads, too.
     pub(super) async fn deliver(&self, leased: Leased) {
         let _in_flight = InFlight::begin(self);
-        self.deliver_one(&leased).await;
+        let span = span::of(&self.name, &self.entry, &leased);
+        self.deliver_one(&leased).instrument(span).await;
     }
 
     /// The calls of one delivery: one, unless what it had read is another when it answers.
@@ -54,12 +58,14 @@ impl Consumer {
             Ok(read) => read,
             Err(why) => return self.failed(leased, why.to_string(), None).await,
         };
+        record_message(&read.message);
         for run in 0.. {
             let Ok(answerer) = self.of.bound.answerer(&self.name, &self.entry).await else {
                 return self.give_back(leased, Duration::from_secs(1)).await;
             };
             let Some((admission, keeps_out)) = self.admitted(&answerer, leased, run >= SIDE_BY_SIDE).await else {
                 // The host did not run it, in time for its lease: nothing speaks against the message.
+                tracing::debug!("there was no place to run in time; the message is given back, uncounted");
                 self.of.metrics.deliveries.count(&self.name, DeliveryOutcome::NotRun);
                 return self.give_back(leased, Duration::ZERO).await;
             };
@@ -69,6 +75,7 @@ impl Consumer {
             if recorded == DeliveryRecorded::Done {
                 return;
             }
+            tracing::debug!(run, "what the component had read is another by now; it is run once more");
             self.of.metrics.deliveries.count(&self.name, DeliveryOutcome::Stale);
         }
     }
@@ -134,6 +141,9 @@ impl Consumer {
         (consumed, staged): (Consumed, Staged),
         deadline: Duration,
     ) -> DeliveryRecorded {
+        if let Consumed::Answer(verdict) = &consumed {
+            tracing::debug!(verdict = name_of(verdict), "a component answered");
+        }
         match consumed {
             Consumed::Answer(ConsumerVerdict::Ack) => self.acknowledge(leased, staged).await,
             Consumed::Answer(ConsumerVerdict::Reject(reason)) => self.reject(leased, reason, staged).await,
@@ -144,6 +154,7 @@ impl Consumer {
             }
             // Nobody is blamed for a place that he had for less than his time, or had not, or for a fault of the host.
             Consumed::NoAnswer(why) if is_of_the_host(&why, deadline) => {
+                tracing::debug!(%why, "the host did not let the component answer; the message is given back, uncounted");
                 self.of.standings.failed(&self.name, &why.to_string());
                 self.of.metrics.deliveries.count(&self.name, DeliveryOutcome::NotRun);
                 self.give_back(leased, Duration::ZERO).await;
@@ -155,6 +166,15 @@ impl Consumer {
                 DeliveryRecorded::Done
             }
         }
+    }
+}
+
+/// An answer by the name that the contract gives it.
+fn name_of(verdict: &ConsumerVerdict) -> &'static str {
+    match verdict {
+        ConsumerVerdict::Ack => "ack",
+        ConsumerVerdict::Reject(_) => "reject",
+        ConsumerVerdict::Retry { .. } => "retry",
     }
 }
 

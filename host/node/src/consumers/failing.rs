@@ -26,7 +26,7 @@ impl Consumer {
             (failure, given_back, row.make_way())
         };
         let FailedDelivery { blame, counted, pauses } = failure;
-        tracing::debug!(binding = self.name, attempt = leased.attempt, ?blame, why, "a delivery failed");
+        tracing::debug!(?blame, why, "a delivery failed");
         if pauses {
             self.of.standings.pauses(&self.name, self.of.clock.now());
             self.begin_to_pause();

@@ -12,6 +12,7 @@ mod leased;
 mod rate;
 mod receive;
 mod row;
+mod span;
 mod standing;
 mod subscribed;
 mod takeover;

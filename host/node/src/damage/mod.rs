@@ -34,6 +34,8 @@ pub struct LogDamage {
     pub(crate) missing: Option<Range<LogPosition>>,
     /// What the scrubber found since the node started.
     pub(crate) scrub: Arc<ScrubReport>,
+    /// Where segments begin that were damaged, and that the start took from other nodes.
+    pub(crate) repaired: Vec<LogPosition>,
     pub(crate) routes: Arc<Routes>,
     /// Looking through many is done by few at a time.
     pub(crate) turns: SearchTurns,
@@ -69,6 +71,7 @@ impl LogDamage {
         let omitted = stretches.len().saturating_sub(STRETCHES_MAX) as u64;
         stretches.truncate(STRETCHES_MAX);
         self.find_what_was_there(&mut stretches, served_to.unwrap_or(LogPosition::BEYOND)).await?;
-        Ok(Damage { served_to, log_end: self.log.end(), not_served_bytes, stretches, omitted })
+        let repaired = self.repaired.clone();
+        Ok(Damage { repaired, served_to, log_end: self.log.end(), not_served_bytes, stretches, omitted })
     }
 }

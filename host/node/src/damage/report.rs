@@ -20,6 +20,8 @@ pub struct Damage {
     pub stretches: Vec<DamagedStretch>,
     /// Stretches beyond those.
     pub omitted: u64,
+    /// Where segments begin that were damaged, and that the start took from other nodes.
+    pub repaired: Vec<LogPosition>,
 }
 
 /// A stretch of the log without a whole entry, or with whole ones that may not belong there; or one of which a part of the

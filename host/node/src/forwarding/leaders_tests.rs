@@ -22,7 +22,12 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let listen = "127.0.0.1:0".to_owned();
         let peers = PeerSettings::new(listen, PeerSecurity::Insecure);
-        let config = NodeConfig { segment_size: Some(4 << 20), zero_ahead: 1 << 20, ..NodeConfig::new(folder.path()) };
+        let config = NodeConfig {
+            segment_size: Some(4 << 20),
+            zero_ahead: 1 << 20,
+            snapshot_every: 32 << 20,
+            ..NodeConfig::new(folder.path())
+        };
         let node = Node::start(NodeConfig { peers: Some(peers), ..config }).unwrap();
         let (leads, watched) = watch::channel(None);
         let leaders = Leaders::new(ME, watched, node.cluster.speaking.clone());

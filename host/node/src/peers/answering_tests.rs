@@ -16,7 +16,12 @@ fn at(peer: &str) -> NodeAddresses {
 fn alone(folder: &std::path::Path) -> (Node, NodeCalls) {
     let listen = "127.0.0.1:0".to_owned();
     let settings = PeerSettings::new(listen, PeerSecurity::Insecure);
-    let config = NodeConfig { segment_size: Some(4 << 20), zero_ahead: 1 << 20, ..NodeConfig::new(folder) };
+    let config = NodeConfig {
+        segment_size: Some(4 << 20),
+        zero_ahead: 1 << 20,
+        snapshot_every: 32 << 20,
+        ..NodeConfig::new(folder)
+    };
     let node = Node::start(NodeConfig { peers: Some(settings), ..config }).unwrap();
     let face = node.cluster.clone();
     let calls = NodeCalls {

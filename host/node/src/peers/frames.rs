@@ -17,6 +17,7 @@ const VOTE: u8 = 3;
 const HEARTBEAT: u8 = 4;
 const HEARTBEAT_ANSWER: u8 = 5;
 const TAKE_OVER: u8 = 6;
+const BEHIND: u8 = 7;
 
 /// Of *appended*: it refuses, and a hint follows.
 const REJECTED: u16 = 1;
@@ -97,6 +98,7 @@ pub(super) fn encode(message: &GroupMessage, spans: &[EntrySpan]) -> Vec<Bytes> 
         Said::Vote { commit, .. } => put_name(&mut head, *commit),
         Said::Heartbeat { commit } | Said::HeartbeatAnswer { commit } => head.put_u64_le(*commit),
         Said::TakeOver => {}
+        Said::Behind { covered } => put_name(&mut head, *covered),
     }
     pieces.push(head.freeze());
     pieces.extend(spans.iter().flat_map(EntrySpan::parts).filter(|part| !part.is_empty()));
@@ -113,6 +115,7 @@ fn kind_and_flags(said: &Said) -> (u8, u16) {
         Said::Heartbeat { .. } => (HEARTBEAT, 0),
         Said::HeartbeatAnswer { .. } => (HEARTBEAT_ANSWER, 0),
         Said::TakeOver => (TAKE_OVER, 0),
+        Said::Behind { .. } => (BEHIND, 0),
     }
 }
 
@@ -166,6 +169,7 @@ pub(super) fn decode(
         (HEARTBEAT, 0) => Said::Heartbeat { commit: bytes.try_get_u64_le()? },
         (HEARTBEAT_ANSWER, 0) => Said::HeartbeatAnswer { commit: bytes.try_get_u64_le()? },
         (TAKE_OVER, 0) => Said::TakeOver,
+        (BEHIND, 0) => Said::Behind { covered: name(&mut bytes)? },
         _ => return Err(GroupFrameFault::Kind { kind, flags }),
     };
     if bytes.has_remaining() {

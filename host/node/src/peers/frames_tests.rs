@@ -81,6 +81,7 @@ fn every_kind_of_message_has_these_bytes() {
         (Said::Heartbeat { commit: 8 }, 4, 0, number(8)),
         (Said::HeartbeatAnswer { commit: 8 }, 5, 0, number(8)),
         (Said::TakeOver, 6, 0, Vec::new()),
+        (Said::Behind { covered: name(4) }, 7, 0, names(4)),
     ] {
         let message = GroupMessage { from: NodeId(1), to: NodeId(2), term: 3, body: said };
         let golden = [vec![1, kind, flags, 0], number(1), number(2), number(3), body].concat();
@@ -117,7 +118,7 @@ fn what_is_wrong_with_a_frame_is_told() {
         read(&bytes).unwrap_err()
     };
     assert_eq!(refused(&|bytes| bytes[0] = 2), GroupFrameFault::Version(2));
-    assert_eq!(refused(&|bytes| bytes[1] = 7), GroupFrameFault::Kind { kind: 7, flags: 0 });
+    assert_eq!(refused(&|bytes| bytes[1] = 8), GroupFrameFault::Kind { kind: 8, flags: 0 });
     assert_eq!(refused(&|bytes| bytes[2] = 4), GroupFrameFault::Kind { kind: 0, flags: 4 });
     assert_eq!(refused(&|bytes| bytes.push(0)), GroupFrameFault::Long(1));
     assert_eq!(refused(&|bytes| bytes[52..56].fill(0xff)), GroupFrameFault::Short);
@@ -146,6 +147,7 @@ fn said() -> impl Strategy<Value = Said> {
         any::<u64>().prop_map(|commit| Said::Heartbeat { commit }),
         any::<u64>().prop_map(|commit| Said::HeartbeatAnswer { commit }),
         Just(Said::TakeOver),
+        names().prop_map(|covered| Said::Behind { covered }),
     ]
 }
 

@@ -8,12 +8,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use vouch_broker::record::NodeMoved;
 use vouch_cluster::{NodeAddresses, NodeId};
-use vouch_commitlog::LogReader;
+use vouch_commitlog::{LogPosition, LogReader};
 use vouch_consensus::Role;
 use vouch_shard::{GroupStanding, Shard, WhoBelongs};
 
+use super::address_book::AddressBook;
 use super::answering::told_by;
 use super::calls::{NodeAnswer, NodeAsk, NodeRequest};
+use super::gathered::Gathered;
 use super::nodes::PeerNodes;
 use super::removal::Removal;
 use super::told::Hearsay;
@@ -31,6 +33,10 @@ pub(super) struct PeerKeeper {
     pub(super) belongs: watch::Receiver<WhoBelongs>,
     pub(super) hearsay: Arc<Hearsay>,
     pub(super) removal: Arc<Removal>,
+    /// Where they were is remembered.
+    pub(super) book: AddressBook,
+    /// What a pull left, which goes when this node lacks nothing any more.
+    pub(super) gathered: Gathered,
     /// Where this node is.
     pub(super) mine: NodeAddresses,
     /// Why the log does not say where this node is, as that was told last.
@@ -49,6 +55,7 @@ impl PeerKeeper {
             let Ok(standing) = self.shard.group().await else { return };
             self.hearsay.forget(standing.committed);
             self.hearsay.leads.store(matches!(standing.role, Role::Leads { .. }), Ordering::Relaxed);
+            self.gathered.look(&standing).await;
             self.get_ready(&standing).await;
             self.say_where_it_is(&standing).await;
             self.tell_the_others(&standing).await;
@@ -64,18 +71,24 @@ impl PeerKeeper {
     fn follow(&mut self) {
         let belongs = self.belongs.borrow_and_update();
         let addresses = self.hearsay.addresses(&belongs, self.nodes.me);
+        let knows_me = belongs.nodes.nodes.contains_key(&self.nodes.me);
         drop(belongs);
+        // A state that does not know of this node itself is not there yet.
+        if knows_me {
+            self.book.note(&addresses);
+        }
         self.nodes.are(&addresses);
     }
 
     /// Whoever leads lets a node that is to come, and one that is further behind than the names it knows, have the log from the
-    /// beginning. Of a log that begins later that takes no time, and helps nobody.
+    /// beginning. Of a log that begins later
+    /// they take a snapshot from the disk.
     async fn get_ready(&self, standing: &GroupStanding) {
         let leads = matches!(standing.role, Role::Leads { .. });
         let is_behind = || standing.followers.iter().any(|other| other.is_heard && other.durable < standing.names_from);
         if leads
             && standing.names_from > 0
-            && (standing.awaits_others || is_behind())
+            && (standing.awaits_others || self.log.start() == LogPosition::START && is_behind())
             && let Err(why) = self.shard.get_ready_for_others(self.log.clone()).await
         {
             tracing::error!(%why, "the log cannot be made ready for other nodes");

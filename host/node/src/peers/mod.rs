@@ -6,16 +6,24 @@
 //! - [`keeper`] follows the log: who there is, and where; [`told`] is what others told of that meanwhile.
 //! - [`removal`] is what a node does that is none of the cluster's any more.
 //! - [`clients`] do what clients of other nodes ask for.
+//! - [`address_book`] remembers where they were.
 //! - [`joining`] is how a node comes, with a [`token`].
+//! - [`gathered`] is what an earlier try to take something left.
+//! - [`lacking`] is what a node does not have, [`offering`] lets others take what they lack from this node's disk, and [`pulling`] is how this one takes it from theirs.
 
+mod address_book;
 mod admission;
 mod answering;
 mod calls;
 mod clients;
 mod frames;
+mod gathered;
 mod joining;
 mod keeper;
+mod lacking;
 mod nodes;
+mod offering;
+mod pulling;
 mod removal;
 mod runtime;
 mod settings;
@@ -24,7 +32,10 @@ mod token;
 mod told;
 
 pub(crate) use clients::{ClientAnswer, ClientAnswering, ServeClients, answer_bytes};
+pub use lacking::Lacking;
+pub(crate) use lacking::lacks_what_is_damaged;
 pub(crate) use nodes::PeerNodes;
+pub(crate) use pulling::pull;
 pub use settings::{JoinSettings, PeerSettings};
 pub(crate) use speaking::{Speaking, WhoSpeaks};
 pub use token::{ClusterToken, TokenFault};

@@ -66,7 +66,7 @@ pub(super) fn tell_removal(node: NodeId) -> String {
 }
 
 /// Whether this is why a link to another node is down.
-fn tells_removal(why: &str, me: NodeId) -> bool {
+pub(super) fn tells_removal(why: &str, me: NodeId) -> bool {
     // Whom it dialed, and where, stands before that.
     why.split_once(REFUSES).is_some_and(|(_, why)| why.starts_with(&tell_removal(me)))
 }

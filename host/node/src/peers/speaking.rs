@@ -10,22 +10,27 @@ use tokio::task::JoinHandle;
 use vouch_cluster::{ClusterIncarnation, ClusterNode, ClusterNodes, NodeAddresses, NodeId};
 use vouch_commitlog::{LogIdentity, LogReader};
 use vouch_shard::{Inbox, Shard, Signals};
-use vouch_storage::{StartError, StartProgress};
+use vouch_storage::{ShardFolder, StartError, StartProgress};
 use vouch_transport::{
     CertificateName, PeerHandlers, PeerIdentity, PeerListener, PeerSecurity, RereadSecurity, Transport,
     TransportBounds, TransportConfig, TransportTiming,
 };
 
+use super::address_book::AddressBook;
 use super::admission::ClusterAdmission;
 use super::answering::NodeCalls;
 use super::clients::{ClientCalls, ServeClients};
+use super::gathered::Gathered;
 use super::joining;
 use super::keeper::PeerKeeper;
+use super::lacking::Lacking;
 use super::nodes::PeerNodes;
+use super::offering::ShardFiles;
 use super::removal::Removal;
 use super::runtime::PeerRuntime;
 use super::settings::{JoinSettings, PeerSettings};
 use super::told::Hearsay;
+use crate::served_shard::SHARD;
 
 /// A node that was let in, and heard only that its token was used, has what the log says of it within this long.
 const TOLD_WITHIN: Duration = Duration::from_secs(3);
@@ -55,7 +60,7 @@ fn shows_itself(security: &PeerSecurity, own: &CertificateName) -> Result<(), St
     is_own(security.shows().map_err(|error| error.to_string())?, own)
 }
 
-fn is_own(shown: Option<CertificateName>, own: &CertificateName) -> Result<(), String> {
+pub(super) fn is_own(shown: Option<CertificateName>, own: &CertificateName) -> Result<(), String> {
     match shown.filter(|shown| shown != own) {
         None => Ok(()),
         Some(other) => Err(format!(
@@ -75,6 +80,7 @@ struct Open {
 /// The other nodes of the cluster, for as long as this one runs.
 pub(crate) struct Speaking {
     settings: PeerSettings,
+    data_dir: PathBuf,
     /// What its certificate is to name.
     own: CertificateName,
     pub(crate) nodes: Arc<PeerNodes>,
@@ -118,6 +124,7 @@ impl Speaking {
         let nodes = Arc::new(PeerNodes::new(who.node, transport, inbox.clone(), who.log));
         Ok(Self {
             settings: settings.clone(),
+            data_dir: who.data_dir.clone(),
             own,
             nodes,
             hearsay,
@@ -147,6 +154,7 @@ impl Speaking {
         let group = nodes.clone();
         let handlers = PeerHandlers::default()
             .group(move |from, shard, datagram| group.receive(from, shard, datagram))
+            .files(ShardFiles { data_dir: self.data_dir.clone(), shard: shard.clone(), takers: Arc::default() })
             .calls(calls)
             .sessions(sessions);
         let (transport, address) = (nodes.transport.clone(), self.settings.listen.clone());
@@ -163,6 +171,8 @@ impl Speaking {
             belongs,
             hearsay: self.hearsay.clone(),
             removal: self.removal.clone(),
+            book: AddressBook::of(&self.data_dir),
+            gathered: Gathered::beside(ShardFolder::of(&self.data_dir, SHARD), self.signals.behind()),
             mine: mine.clone(),
             told: String::new(),
         };
@@ -233,6 +243,12 @@ impl Speaking {
         }
     }
 
+    /// What this node needs to know in order to take from the others' disks what it lacks.
+    pub(crate) fn lacking(&self) -> Lacking {
+        let nodes = self.hearsay.addresses(&self.signals.belongs().borrow(), self.nodes.me);
+        Lacking { nodes, ..Lacking::default() }
+    }
+
     /// From now on what other nodes ask about sessions is answered by this.
     pub(crate) fn serve_sessions(&self, serves: Arc<dyn ServeClients>) {
         self.sessions.begin(serves);
@@ -281,6 +297,12 @@ impl Speaking {
     /// Where it listens for them.
     pub(crate) fn listens(&self) -> Option<SocketAddr> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|open| open.listener.local_addr())
+    }
+
+    /// Ends it on a thread that may wait, for a start that does not come to its end: the address is free again when this returns.
+    pub(crate) fn stop_at_once(self: &Arc<Self>) {
+        let speaking = self.clone();
+        let _ = self.runtime.run(async move { speaking.stop().await }).recv();
     }
 
     /// Speaks with nobody any more. When this resolves, no call of another node is served.

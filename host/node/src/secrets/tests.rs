@@ -9,7 +9,12 @@ use super::*;
 use crate::{Node, NodeConfig};
 
 fn start(folder: &Path) -> Node {
-    let config = NodeConfig { segment_size: Some(4 << 20), zero_ahead: 1 << 20, ..NodeConfig::new(folder) };
+    let config = NodeConfig {
+        segment_size: Some(4 << 20),
+        zero_ahead: 1 << 20,
+        snapshot_every: 32 << 20,
+        ..NodeConfig::new(folder)
+    };
     Node::start(config).unwrap()
 }
 

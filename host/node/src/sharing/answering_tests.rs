@@ -14,7 +14,12 @@ const THERE: NodeId = NodeId(2);
 fn bench(folder: &std::path::Path) -> (Node, SessionCalls) {
     let listen = "127.0.0.1:0".to_owned();
     let peers = PeerSettings::new(listen, PeerSecurity::Insecure);
-    let config = NodeConfig { segment_size: Some(4 << 20), zero_ahead: 1 << 20, ..NodeConfig::new(folder) };
+    let config = NodeConfig {
+        segment_size: Some(4 << 20),
+        zero_ahead: 1 << 20,
+        snapshot_every: 32 << 20,
+        ..NodeConfig::new(folder)
+    };
     let node = Node::start(NodeConfig { peers: Some(peers), ..config }).unwrap();
     let calls = SessionCalls {
         sessions: Arc::default(),

@@ -148,6 +148,7 @@ impl NodeParts {
             tokio::spawn(leader.clone().watch(self.shard.clone()));
         }
         Arc::new(Nodes {
+            behind: self.signals.behind(),
             leader,
             shard: self.shard.clone(),
             leaders: common.leaders.clone(),
@@ -208,6 +209,7 @@ impl NodeParts {
             segment_size: self.segment_size,
             missing: self.missing.clone(),
             scrub: self.scrub.clone(),
+            repaired: self.repaired.clone(),
             routes: common.routes.clone(),
             turns: common.turns.clone(),
         })

@@ -7,9 +7,11 @@ mod writing;
 
 use std::sync::{Arc, Mutex};
 
+use vouch_commitlog::LogPosition;
 use vouch_storage::{Lookups, Opened, OpenedLog, Requests, StartError, StartProgress};
 
 use crate::node::{Node, NodeIdentity};
+use crate::peers::{Lacking, lacks_what_is_damaged, pull};
 use crate::served::ServedLog;
 use crate::served_shard::SHARD;
 use crate::sessions::Sessions;
@@ -18,7 +20,7 @@ use crate::{NodeConfig, components};
 use parts::NodeParts;
 use vouch_shard::clock::{Clock, SystemTimeSource, TimeSource};
 use vouch_shard::{Inbox, NoPeers, Shard, ShardLinks, Signals};
-use writing::{Begin, BegunShard, RecoveredLog, read_only, tell_recovery};
+use writing::{Begin, BegunShard, NoStart, RecoveredLog, read_only, tell_recovery};
 
 /// What a start would refuse for its settings, or for what lies in the data folder, as far as that is seen without reading
 /// the log. Nothing is changed or taken: whether another process holds the folder is not asked.
@@ -40,6 +42,29 @@ fn check_peers(config: &NodeConfig) -> Result<(), StartError> {
     }
     let secured = config.peers.as_ref().map_or(Ok(()), |peers| peers.security.check());
     secured.map_err(|error| StartError::Peers(error.to_string()))
+}
+
+/// What is lost of the log of a member, the others have: it takes that from them, and has no part in the group until it is whole
+/// again, so that it neither votes nor acknowledges with less than it once had.
+///
+/// # Errors
+/// The start failed for another reason; or nobody else has the log.
+fn what_others_have(config: &NodeConfig, error: StartError, progress: &StartProgress) -> Result<Lacking, StartError> {
+    let is_lost = matches!(error, StartError::Damaged(_) | StartError::NoSnapshot { .. });
+    if !is_lost || config.peers.is_none() {
+        return Err(error);
+    }
+    let any = config.joins.as_ref().map(|joins| joins.address.clone());
+    match lacks_what_is_damaged(&config.storage(), any, progress)? {
+        Some(lacking) => {
+            tracing::error!(
+                %error, segments = lacking.damaged.len(),
+                "the log of this node is damaged; it takes what is lost from the others, and neither votes nor serves meanwhile"
+            );
+            Ok(lacking)
+        }
+        None => Err(error),
+    }
 }
 
 impl Node {
@@ -64,10 +89,34 @@ impl Node {
         Self::begin(config, time, &StartProgress::default())
     }
 
-    /// Opens the folder, starts the threads, and makes a node of it all. What fails leaves nothing running.
+    /// Takes from other nodes what this one lacks, if it does, and begins then.
     fn begin(config: NodeConfig, time: Arc<dyn TimeSource>, progress: &StartProgress) -> Result<Self, StartError> {
         components::check_settings(&config)?;
         check_peers(&config)?;
+        let (mut lacking, mut repaired) = (config.lacking.clone(), Vec::new());
+        loop {
+            if let Some((lacking, peers)) = lacking.take().zip(config.peers.as_ref()) {
+                repaired.extend_from_slice(&lacking.damaged);
+                pull(&config.storage(), peers, lacking, progress)?;
+            }
+            match Self::begin_here(config.clone(), &repaired, time.clone(), progress) {
+                Ok(node) => return Ok(node),
+                Err(NoStart::Lacks(what)) => {
+                    let any = config.joins.as_ref().map(|joins| joins.address.clone());
+                    lacking = Some(Lacking { any, ..what });
+                }
+                Err(NoStart::Failed(error)) => lacking = Some(what_others_have(&config, error, progress)?),
+            }
+        }
+    }
+
+    /// Opens the folder, starts the threads, and makes a node of it all. What fails leaves nothing running.
+    fn begin_here(
+        config: NodeConfig,
+        repaired: &[LogPosition],
+        time: Arc<dyn TimeSource>,
+        progress: &StartProgress,
+    ) -> Result<Self, NoStart> {
         let inbox = Arc::new(Inbox::new(config.bytes_in_flight));
         let storage = config.storage();
         let report_to = inbox.clone();
@@ -131,6 +180,7 @@ impl Node {
             folder: storage.folder(),
             segment_size,
             missing,
+            repaired: repaired.to_vec(),
             store,
             engine,
             identity: NodeIdentity { cluster_id: init.cluster_id, node, handle_key: init.handle_key, shard: SHARD },

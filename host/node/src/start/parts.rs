@@ -53,6 +53,8 @@ pub(super) struct NodeParts {
     pub(super) segment_size: u64,
     /// What the log should still hold and lies before its first file.
     pub(super) missing: Option<Range<LogPosition>>,
+    /// Where segments begin that were damaged, and that this start took from other nodes.
+    pub(super) repaired: Vec<LogPosition>,
     /// The files of components.
     pub(super) store: ArtifactStore,
     pub(super) engine: Engine,

@@ -13,7 +13,7 @@ use vouch_storage::{
 };
 
 use crate::NodeConfig;
-use crate::peers::{Speaking, WhoSpeaks};
+use crate::peers::{Lacking, Speaking, WhoSpeaks};
 use crate::served::Upkeep;
 use crate::served_shard::SHARD;
 use crate::sessions::Sessions;
@@ -83,6 +83,19 @@ pub(super) struct RecoveredLog {
     pub(super) before: Option<Checkpoint>,
 }
 
+/// Why a start did not come to its end.
+pub(super) enum NoStart {
+    Failed(StartError),
+    /// This node is to take what it lacks from others, and to begin again then.
+    Lacks(Lacking),
+}
+
+impl From<StartError> for NoStart {
+    fn from(error: StartError) -> Self {
+        Self::Failed(error)
+    }
+}
+
 /// The shard runs, and has begun.
 pub(super) struct BegunShard {
     pub(super) shard: Arc<Shard>,
@@ -98,7 +111,7 @@ impl Begin<'_> {
         log: RecoveredLog,
         snapshots: Snapshots,
         lookups: &Lookups,
-    ) -> Result<BegunShard, StartError> {
+    ) -> Result<BegunShard, NoStart> {
         let RecoveredLog { appender, recovery, file, base, tail, before } = log;
         let speaking = self.speaking(file.note())?;
         let replica = self.replica(&recovery, file.note(), before, base)?;
@@ -107,7 +120,16 @@ impl Begin<'_> {
         let adopted = state.parts().last().copied().unwrap_or(0);
         let prepared = self.config.zero_ahead.min(self.segment_size);
         let reader = self.reader.clone();
-        let log = OutputLog { appender, reader, prepared, replica, file: *file, base, tail };
+        let log = OutputLog {
+            appender,
+            reader,
+            prepared,
+            replica,
+            file: *file,
+            base,
+            tail,
+            catch_up: self.config.catch_up_log,
+        };
         let output = Output::Log(Box::new(log));
         let (on_begun, begun) = sync_channel(1);
         let cluster_id = self.folders.cluster_id()?;
@@ -142,9 +164,11 @@ impl Begin<'_> {
             let upkeep = self.look_after(housekeeping, snapshots, adopted, recovery, lookups)?;
             Ok((begun, upkeep))
         };
-        match begins() {
+        let begins: Result<_, NoStart> = begins();
+        match begins {
             Ok((begun, upkeep)) => Ok(BegunShard { shard, speaking, begun, upkeep }),
             Err(error) => {
+                speaking.iter().for_each(Speaking::stop_at_once);
                 shard.stop();
                 Err(error)
             }
@@ -193,15 +217,19 @@ impl Begin<'_> {
         &self,
         begun: &Receiver<Result<Begun, NotDone>>,
         speaking: Option<&Speaking>,
-    ) -> Result<Begun, StartError> {
+    ) -> Result<Begun, NoStart> {
         let (since, mut told) = (Instant::now(), false);
+        let behind = self.signals.behind();
         let begun = loop {
             match begun.recv_timeout(LOOK_EVERY) {
                 Ok(begun) => break begun,
                 Err(RecvTimeoutError::Timeout) => {
                     self.progress.go_on()?;
                     if speaking.is_some_and(|speaking| speaking.removal.was_heard()) {
-                        return Err(StartError::Removed(self.config.data_dir.clone()));
+                        return Err(StartError::Removed(self.config.data_dir.clone()).into());
+                    }
+                    if let Some(speaking) = speaking.filter(|_| *behind.borrow()) {
+                        return Err(NoStart::Lacks(speaking.lacking()));
                     }
                     if !told && since.elapsed() > TOLD_AFTER {
                         told = true;
@@ -217,7 +245,7 @@ impl Begin<'_> {
                 }
             }
         };
-        begun.map_err(StartError::FirstRecords)
+        Ok(begun.map_err(StartError::FirstRecords)?)
     }
 
     /// Starts what looks after the log.
@@ -230,6 +258,10 @@ impl Begin<'_> {
         lookups: &Lookups,
     ) -> Result<Upkeep, StartError> {
         self.folders.begun()?;
+        if self.config.peers.is_none() {
+            // Who has others waits until it is known that they keep what it lacks.
+            vouch_storage::discard_gathered(&self.config.storage().folder());
+        }
         let snapshots = Arc::new(snapshots);
         let place = self.config.storage().folder().scrub();
         let requests = self.signals.snapshots.clone();

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each suite uses a part of it")]
 
 pub(crate) mod checking;
+pub(crate) mod figures;
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,9 +12,10 @@ use bytes::Bytes;
 use vouch_broker::{BodyEncoding, MessageKind, Millis, NewMessage, ResourceName, TopicConfig, TransactionId};
 use vouch_node::{Delivery, Expect, Node, NodeConfig, Receipt, ReceiveRequest, SendRequest};
 
-/// Small segments, so that tests roll them.
+/// Small segments, so that tests roll them; and little set aside for snapshots, which is a quarter gigabyte by itself.
 pub(crate) fn config(folder: &Path) -> NodeConfig {
-    NodeConfig { segment_size: Some(4 << 20), zero_ahead: 1 << 20, ..NodeConfig::new(folder) }
+    let (segment_size, zero_ahead, snapshot_every) = (Some(4 << 20), 1 << 20, 32 << 20);
+    NodeConfig { segment_size, zero_ahead, snapshot_every, ..NodeConfig::new(folder) }
 }
 
 pub(crate) async fn start(folder: &Path) -> Node {

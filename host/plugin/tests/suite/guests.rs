@@ -41,25 +41,27 @@ pub(crate) fn dummy(world: &str, packages: &[&str]) -> Bytes {
     ComponentEncoder::default().module(&module).unwrap().validate(true).encode().unwrap().into()
 }
 
-/// A checkback guest: what it imports, its data at address 0, and the body of `check`, which gets a pointer to the record
-/// `pending` as local 0 and leaves a pointer to its result.
+/// A guest: what it imports, its data at address 0, and the body of its one function, `check` if nothing else is said, which gets a
+/// pointer to the record that it is about as local 0 and leaves a pointer to its result.
 pub(crate) struct Guest<'a> {
     pub(crate) world: &'a str,
     pub(crate) packages: &'a [&'a str],
     pub(crate) imports: &'a str,
     pub(crate) data: &'a str,
+    pub(crate) export: &'a str,
     pub(crate) check: &'a str,
 }
 
 impl Default for Guest<'_> {
     fn default() -> Self {
-        Self { world: CHECKBACK, packages: &[], imports: "", data: "", check: "unreachable" }
+        let export = "vouch:plugin/checkback@0.1.0#check";
+        Self { world: CHECKBACK, packages: &[], imports: "", data: "", export, check: "unreachable" }
     }
 }
 
 impl Guest<'_> {
     pub(crate) fn build(&self) -> Bytes {
-        let Self { imports, data, check, .. } = self;
+        let Self { imports, data, export, check, .. } = self;
         // The allocator only moves on: an instance lives for one check.
         let core = format!(
             r#"(module
@@ -76,7 +78,7 @@ impl Guest<'_> {
                         (br_if $grow (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))
                         unreachable))
                     (local.get $at))
-                (func (export "vouch:plugin/checkback@0.1.0#check") (param i32) (result i32)
+                (func (export "{export}") (param i32) (result i32)
                     (local $n i32)
                     {check}))"#
         );

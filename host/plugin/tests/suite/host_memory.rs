@@ -64,6 +64,7 @@ fn repeating(times: u32, step: &str) -> Bytes {
              {}",
             commit()
         ),
+        ..Guest::default()
     }
     .build()
 }

@@ -41,6 +41,7 @@ async fn state_outbox_and_sql_answer_not_granted() {
                  {}",
                 commit()
             ),
+            ..Guest::default()
         }
         .build();
         let house = House::new();
@@ -125,6 +126,7 @@ fn writes_an_error(data: &str, times: usize, then: &str) -> Vec<u8> {
                 (func $write (param i32 i32 i32 i32)))"#,
         data: &data,
         check: &format!("{write} {then}"),
+        ..Guest::default()
     }
     .build()
     .into()

@@ -6,6 +6,7 @@
 mod answers;
 mod batches;
 mod cache;
+mod call_figures;
 mod capacity;
 mod compiler;
 mod consumers;

@@ -50,6 +50,7 @@ fn asks_and(authority: &str, then: &str) -> bytes::Bytes {
              (call $handle (local.get $n) (i32.const 0) (i32.const 0) (i32.const 2048))
              {then}"
         ),
+        ..Guest::default()
     }
     .build()
 }

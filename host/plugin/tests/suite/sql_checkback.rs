@@ -20,14 +20,14 @@ fn component() -> Bytes {
 }
 
 /// A shop with its orders and a fence, and a house whose bindings may have it.
-struct Shop {
+pub(crate) struct Shop {
     house: House,
-    file: PathBuf,
+    pub(crate) file: PathBuf,
     _folder: tempfile::TempDir,
 }
 
 impl Shop {
-    fn open() -> Self {
+    pub(crate) fn open() -> Self {
         Self::with(|_| {})
     }
 
@@ -45,11 +45,11 @@ impl Shop {
         Self { house, file, _folder: folder }
     }
 
-    fn run(&self, statement: &str) -> rusqlite::Result<usize> {
+    pub(crate) fn run(&self, statement: &str) -> rusqlite::Result<usize> {
         Connection::open(&self.file)?.execute(statement, [])
     }
 
-    fn grants(&self, more: &str) -> Grants {
+    pub(crate) fn grants(&self, more: &str) -> Grants {
         grants(&self.file, more)
     }
 
@@ -58,7 +58,7 @@ impl Shop {
         self.bind(grants, settings).await.check(asked(when)).await
     }
 
-    async fn bind(&self, grants: Grants, settings: &[(&str, &str)]) -> Binding {
+    pub(crate) async fn bind(&self, grants: Grants, settings: &[(&str, &str)]) -> Binding {
         let bind = |spec: &mut BindingSpec| {
             spec.grants = grants;
             config(spec, &[("database", "shop")]);

@@ -9,7 +9,6 @@ use vouch_leader::{Leader, Outside};
 use vouch_storage::Committed;
 
 use super::answers::refused;
-use super::members::slowest;
 use super::written::Holds;
 use super::{Claim, Command, Core};
 use crate::group::LogNames;
@@ -96,16 +95,6 @@ impl Core {
             replica.learn(before, before_end.0, entries);
         }
         self.commands.push_back(Command::Done(done));
-    }
-
-    /// Forgets the names of entries that a snapshot covers. The last of these is still known: the log may be cut off right behind it.
-    /// A leader forgets none that a node needs which is to come, or that another member has yet to get, as long as that is there.
-    pub(super) fn forget_names(&mut self, covered: u64) {
-        let awaits_others = self.awaits_others() || self.awaits_word();
-        let Some(replica) = self.replica.as_mut().filter(|_| !awaits_others) else { return };
-        self.keeps_names &= !replica.is_alone();
-        let needed = slowest(replica).unwrap_or(u64::MAX);
-        replica.forget(covered.saturating_sub(1).min(needed));
     }
 
     /// What was leased by entries that are committed now is handed out.

@@ -61,6 +61,9 @@ pub enum Command {
     ///
     /// Only what is committed and durable here is applied, so no snapshot is ahead of its log.
     Applied(vouch_storage::Committed),
+    /// This replica lacks what its leader does not keep any more: it is to be stopped, and to take that from another node's disk. What
+    /// it has is as true as ever.
+    FellBehind,
     /// Topics or groups changed: forget what is remembered of them. Before whoever changed them hears of it, which stands
     /// behind this.
     DirectoryChanged,

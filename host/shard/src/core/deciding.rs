@@ -37,6 +37,7 @@ impl Core {
                 Decision::Append(received) => self.receive_entry(received),
                 Decision::Cut { behind } => self.cut(behind),
                 Decision::Send(message) => self.send(message),
+                Decision::FallBehind { covered } => self.fall_behind(covered),
                 Decision::Break(broken) => self.poison(broken.to_string()),
             }
         }

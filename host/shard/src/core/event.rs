@@ -1,5 +1,6 @@
 //! What the core of a shard is told.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use vouch_broker::state::Copies;
@@ -84,6 +85,10 @@ pub enum Request {
     Standing(Box<dyn FnOnce(Standing) + Send>),
     /// The older of two snapshots covers everything up to this index: names of what lies before it are needed no more.
     Covered(u64),
+    /// Keep the log for another node, which takes a stretch from this one's disk, and the rest from its leader.
+    Hold(HeldLog),
+    /// Say which entry ends at this position of the log or before it; nothing where that is not known.
+    IndexBefore(LogPosition, Box<dyn FnOnce(Option<u64>) + Send>),
     /// Forget no names of entries from now on, as long as others may need them; say where those begin that are known.
     KeepNames(Box<dyn FnOnce(LogPosition) + Send>),
     /// Know these, too, which end where those begin that are known.
@@ -100,6 +105,17 @@ pub enum Request {
     Fence(String, Box<dyn FnOnce() + Send>),
     /// Answer receives, write what is proposed, end.
     Stop,
+}
+
+/// A stretch of the log that another node takes from this one's disk.
+#[derive(Clone, Debug)]
+pub struct HeldLog {
+    /// Which node.
+    pub by: NodeId,
+    /// What it takes: from its begin on the log is kept, and from its end on the names of entries, too.
+    pub taken: Range<LogPosition>,
+    /// Until when.
+    pub until: Instant,
 }
 
 /// How a shard stands.
@@ -149,6 +165,8 @@ pub struct GroupStanding {
 /// How the log stands, as its core must know before it decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogStanding {
+    /// Where its first entry lies: what was before is released.
+    pub start: LogPosition,
     /// Position after the last entry.
     pub appended: LogPosition,
     /// Everything before this position is durable.

@@ -111,24 +111,6 @@ impl Core {
         is_new && others.iter().any(|other| !other.is_heard)
     }
 
-    /// From where on the log is needed by others than this replica, as far as it knows.
-    fn needed_by_others(&self) -> Option<LogPosition> {
-        if self.awaits_others() {
-            return Some(LogPosition::START);
-        }
-        let replica = self.replica.as_ref()?;
-        if self.awaits_word() {
-            return Some(LogPosition::START);
-        }
-        if replica.is_alone() {
-            return None;
-        }
-        // An entry whose name is known may be asked for whenever a member that was away is back, of whoever leads then.
-        let named = LogPosition(replica.before_end());
-        let of_slowest = |behind| replica.position_behind(behind).map_or(LogPosition::START, LogPosition);
-        Some(slowest(replica).map_or(named, |behind| of_slowest(behind).min(named)))
-    }
-
     /// How the group stands; nothing where there is none, since the log is only read.
     pub fn group_standing(&self) -> Option<GroupStanding> {
         let replica = self.replica.as_ref()?;
@@ -214,11 +196,6 @@ fn have_the_log(replica: &Replica<super::LeaderEntry>) -> BTreeSet<NodeId> {
     let least = since.index.max(replica.commit().saturating_sub(NEARLY));
     let has = |other: &FollowerProgress| other.is_heard && other.durable >= least;
     replica.followers().into_iter().filter(has).map(|other| other.node).collect()
-}
-
-/// How far the last of the others is that are there, if this one leads them.
-pub(super) fn slowest(replica: &Replica<super::LeaderEntry>) -> Option<u64> {
-    replica.followers().into_iter().filter(|other| other.is_heard).map(|other| other.durable).min()
 }
 
 /// Of those who vote now and later, the one that has most of the log, and was heard of lately.

@@ -11,6 +11,7 @@
 
 mod answers;
 mod applying;
+mod behind;
 mod body;
 mod command;
 mod deciding;
@@ -43,6 +44,7 @@ use vouch_leader::{Leader, Outside, Turn};
 
 use crate::leadership::Lead;
 use crate::reply::Reply;
+use behind::Behind;
 use written::WrittenEntry;
 
 pub use answers::short_of;
@@ -51,8 +53,8 @@ pub use command::Command;
 pub use entry_role::role_of;
 
 pub use event::{
-    Claim, ClockSays, Condition, EntryToAppend, Event, GroupStanding, LeaderLook, LogStanding, Look, Moment, Proposal,
-    Request, ShownLook, Standing,
+    Claim, ClockSays, Condition, EntryToAppend, Event, GroupStanding, HeldLog, LeaderLook, LogStanding, Look, Moment,
+    Proposal, Request, ShownLook, Standing,
 };
 use marks::NextMark;
 use news::News;
@@ -94,6 +96,8 @@ pub struct CoreBeginning {
     pub tail: Vec<vouch_commitlog::Entry>,
     /// Bytes of it that sends leave to others when it cannot grow.
     pub reserve: u64,
+    /// Bytes of the log: a member that lives and lacks no more than these gets them from a leader, however slow it is.
+    pub catch_up: u64,
     /// Its part in its group; `None`: its log is only read.
     pub replica: Option<Replica<LeaderEntry>>,
     /// Why nothing may be written, if so: then it is as good as a leader that writes nothing.
@@ -117,6 +121,7 @@ pub struct Core {
     awaits_begun: bool,
     log: LogStanding,
     reserve: u64,
+    behind: Behind,
     /// Why nothing is written: the log failed, or is only read.
     closed: Option<NothingStored>,
     /// Everything before this log position is applied.
@@ -166,7 +171,7 @@ impl ToWrite {
 impl Core {
     /// A replica that does not lead yet; one whose log is only read is looked at as if it led.
     pub fn new(beginning: CoreBeginning, now: Moment) -> Self {
-        let CoreBeginning { state, applied, log, tail, reserve, replica, closed } = beginning;
+        let CoreBeginning { state, applied, log, tail, reserve, catch_up, replica, closed } = beginning;
         let leader = closed.is_some().then(|| Leader::of(&state));
         Self {
             leader,
@@ -177,6 +182,7 @@ impl Core {
             awaits_begun: false,
             log,
             reserve,
+            behind: Behind::within(catch_up),
             closed,
             applied,
             applied_time: state.cluster().clock,
@@ -204,7 +210,7 @@ impl Core {
     /// A turn begins, at this moment, with the log standing so. All that is decided in it is decided then.
     pub fn begin_turn(&mut self, now: Moment, log: LogStanding) {
         self.now = now;
-        self.log = log;
+        self.log_stands(log);
         if let Some(leader) = &mut self.leader {
             leader.begin_turn();
         }
@@ -213,6 +219,7 @@ impl Core {
     /// How the log stands after a command that changed that.
     pub fn log_stands(&mut self, log: LogStanding) {
         self.log = log;
+        self.replica.iter_mut().for_each(|replica| replica.is_released(log.start > LogPosition::START));
     }
 
     /// Takes what happened.

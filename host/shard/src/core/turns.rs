@@ -60,6 +60,10 @@ impl Core {
             Request::Group(tell) => _ = self.group_standing().map(tell),
             Request::HandOver(to, reply) => self.hand_over(to, reply, outside),
             Request::Covered(index) => self.forget_names(index),
+            Request::IndexBefore(position, tell) => {
+                tell(self.replica.as_ref().and_then(|replica| replica.index_before(position.0)));
+            }
+            Request::Hold(held) => self.behind.hold(held),
             Request::Adopt(part, copies) => self.adopt(part, copies),
             Request::ReadFrom(part, copies) => self.read_from(part, copies),
             // While it stops, too: not even the mark of the end is written then.

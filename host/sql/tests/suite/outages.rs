@@ -2,10 +2,14 @@
 
 use std::{
     net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use vouch_sql::{Database, Dialect, Fenced, Once, SqlCall, SqlError, SqlGrant, Statement};
 
 use crate::{
@@ -56,6 +60,70 @@ async fn where_nobody_listens_the_database_is_unavailable_at_once() {
         let answer = by_way_of(&place, port).run(&Statement::new("select 1", []), ample()).await;
         assert!(matches!(answer, Err(SqlError::Unavailable(_))), "{answer:?}");
         assert!(began.elapsed() < Duration::from_secs(5));
+    }
+}
+
+/// A door to a server that may be shut: then whoever comes is sent away, and counted.
+struct Door {
+    port: u16,
+    sent_away: Arc<AtomicU32>,
+    is_shut: Arc<AtomicBool>,
+}
+
+impl Door {
+    async fn shut_before(to: u16) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let port = listener.local_addr().expect("a bound listener has an address").port();
+        let door = Self { port, sent_away: Arc::default(), is_shut: Arc::new(AtomicBool::new(true)) };
+        let (sent_away, is_shut) = (door.sent_away.clone(), door.is_shut.clone());
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                if is_shut.load(Ordering::SeqCst) {
+                    sent_away.fetch_add(1, Ordering::SeqCst);
+                    continue;
+                }
+                tokio::spawn(async move {
+                    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, to)).await.expect("a server");
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                });
+            }
+        });
+        door
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_refuses_is_tried_now_and_then_however_many_ask_and_found_again_within_a_second() {
+    for dialect in SERVERS {
+        let Some(place) = Place::new(dialect) else { continue };
+        let door = Door::shut_before(place.server.unwrap().port).await;
+        let database = by_way_of(&place, door.port);
+        let statement = Statement::new("select 1", []);
+        let began = Instant::now();
+        let mut told = None;
+        for _ in 0..500 {
+            let answer = database.run(&statement, ample()).await;
+            assert!(matches!(answer, Err(SqlError::Unavailable(_))), "{dialect:?}: {answer:?}");
+            assert_eq!(told.get_or_insert_with(|| answer.clone()), &answer, "{dialect:?}: without an attempt, too");
+        }
+        // Three at first, and then one in each tenth of a second at most.
+        let most = 3 + u32::try_from(began.elapsed().as_millis() / 100).unwrap();
+        let tried = door.sent_away.load(Ordering::SeqCst);
+        assert!((3..=most).contains(&tried), "{dialect:?}: tried {tried} times in {:?}", began.elapsed());
+        door.is_shut.store(false, Ordering::SeqCst);
+        let opened = Instant::now();
+        while database.run(&statement, ample()).await.is_err() {
+            assert!(opened.elapsed() < Duration::from_secs(1) + SLACK, "{dialect:?}: it is not found");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // What a new binding or a new password meets is not what others met.
+        door.is_shut.store(true, Ordering::SeqCst);
+        database.close_idle(Duration::ZERO);
+        for _ in 0..5 {
+            assert!(database.run(&statement, ample()).await.is_err());
+        }
+        door.is_shut.store(false, Ordering::SeqCst);
+        assert!(by_way_of(&place, door.port).run(&statement, ample()).await.is_ok(), "{dialect:?}");
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use vouch_broker::State;
 use vouch_commitlog::{CommitLog, LogConfig, LogPosition, SEGMENT_HEADER_LEN, SurveyProgress, Verification};
+use vouch_consensus::EntryId;
 
 use super::compare::compare;
 use super::copy::hexadecimal;
@@ -11,6 +12,7 @@ use super::manifest::Manifest;
 use super::plan;
 use super::{Backup, BackupError, BackupProgress, BackupStep, OnProgress, SHARD, damaged, shard_of};
 use crate::folder::NewLife;
+use crate::layout::ShardFolder;
 use crate::replay::{check_feature_level, replay};
 use crate::snapshots::{LoadedState, Snapshots};
 
@@ -35,13 +37,26 @@ pub fn check_backup(backup: &Path, on_progress: OnProgress<'_>) -> Result<Backup
 
 /// What was found in a folder that holds what it must.
 #[derive(Clone, Copy)]
-pub(super) struct CheckedFolder {
+pub(crate) struct CheckedFolder {
     /// Leader time of the newest record, in milliseconds since 1970.
     pub(super) newest_record_ms: u64,
     /// The log is that of a group with other members: see [`Backup::of_several`].
     pub(super) of_several: bool,
     /// The life that a cluster that is restored from it would begin.
     pub(super) next: NewLife,
+    /// Index and term of the log's last entry.
+    pub(crate) last: EntryId,
+}
+
+/// What the folder of a shard must hold.
+pub(crate) struct ExpectedShard {
+    pub(crate) cluster_id: [u8; 16],
+    /// Bytes in a segment of the log.
+    pub(crate) segment_size: u64,
+    pub(crate) log_start: LogPosition,
+    pub(crate) log_end: LogPosition,
+    /// Position that the snapshot covers; `None`: the log tells everything.
+    pub(crate) snapshot: Option<LogPosition>,
 }
 
 /// What a folder must hold.
@@ -74,19 +89,31 @@ pub(super) fn check_folder(
 ) -> Result<CheckedFolder, BackupError> {
     let identity = plan::identity(folder)?;
     let cluster_id = identity.cluster_id().map_err(|error| damaged(folder, error))?;
-    if hexadecimal(&cluster_id) != expected.cluster_id || identity.segment_size != expected.segment_size {
+    let ExpectedFolder { segment_size, log_start, log_end, snapshot, .. } = *expected;
+    if hexadecimal(&cluster_id) != expected.cluster_id || identity.segment_size != segment_size {
         return Err(damaged(folder, "its identity is that of another node"));
     }
-    let snapshots = Snapshots::of_folder(shard_of(folder).snapshots());
+    let expected = ExpectedShard { cluster_id, segment_size, log_start, log_end, snapshot };
+    check_shard(&shard_of(folder), &expected, on_progress)
+}
+
+/// The same of the folder of a shard, whosever that is.
+pub(crate) fn check_shard(
+    shard: &ShardFolder,
+    expected: &ExpectedShard,
+    on_progress: OnProgress<'_>,
+) -> Result<CheckedFolder, BackupError> {
+    let folder = shard.path();
+    let snapshots = Snapshots::of_folder(shard.snapshots());
     let loaded = expected.snapshot.map(|position| snapshots.load(position)).transpose();
     let (checkpoint, mut state) = match loaded.map_err(|error| damaged(folder, error))? {
         Some(LoadedState { checkpoint, state }) => (Some(checkpoint), state),
         None => (None, State::default()),
     };
 
-    let log_folder = shard_of(folder).log();
-    let mut log = LogConfig::new(&log_folder, cluster_id, SHARD.0);
-    log.segment_size = identity.segment_size;
+    let log_folder = shard.log();
+    let mut log = LogConfig::new(&log_folder, expected.cluster_id, SHARD.0);
+    log.segment_size = expected.segment_size;
     log.checkpoint = checkpoint;
     log.known_durable = expected.log_end;
     let mut progress = |SurveyProgress { done_bytes, total_bytes }: SurveyProgress| {
@@ -103,17 +130,20 @@ pub(super) fn check_folder(
         return Err(damaged(folder, "the snapshot is not one of this log"));
     }
     let from = checkpoint.map_or(expected.log_start, |checkpoint| checkpoint.end);
+    let named = |index, term| EntryId { index, term };
+    let mut last = checkpoint.map_or_else(EntryId::default, |covered| named(covered.index, covered.term));
     for entry in reader.entries_from(from) {
         let entry = entry.map_err(|error| damaged(&log_folder, error))?;
         replay(&mut state, &entry).map_err(|error| damaged(&log_folder, error))?;
+        last = named(entry.index, entry.term);
     }
     check_feature_level(&state).map_err(|error| damaged(folder, error))?;
     let of_several = state.members().all().len() > 1;
-    Ok(CheckedFolder { newest_record_ms: state.cluster().clock.0, of_several, next: NewLife::after(&state) })
+    Ok(CheckedFolder { newest_record_ms: state.cluster().clock.0, of_several, next: NewLife::after(&state), last })
 }
 
 /// The log is whole, and reaches exactly as far as it should.
-fn check_extent(found: &Verification, expected: &ExpectedFolder) -> Result<(), String> {
+fn check_extent(found: &Verification, expected: &ExpectedShard) -> Result<(), String> {
     if let Some(first) = found.damage.first() {
         return Err(first.to_string());
     }

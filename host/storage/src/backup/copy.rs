@@ -17,9 +17,9 @@ pub(super) const BLOCK: usize = 64 << 10;
 
 /// How much of a file counts: what lies behind `data` is zeros up to `length`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Extent {
-    pub(super) data: u64,
-    pub(super) length: u64,
+pub(crate) struct Extent {
+    pub(crate) data: u64,
+    pub(crate) length: u64,
 }
 
 impl Extent {
@@ -92,7 +92,7 @@ pub(super) fn digest(
 }
 
 /// Bytes as hexadecimal digits.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -88,7 +88,7 @@ pub enum BackupError {
 }
 
 /// For `map_err`: what was tried with which file. The action is a verb that follows *cannot*.
-pub(super) fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> BackupError + 'a {
+pub(crate) fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> BackupError + 'a {
     move |source| BackupError::Io { action, path: path.to_owned(), source }
 }
 

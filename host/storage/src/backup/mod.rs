@@ -29,15 +29,20 @@ use vouch_broker::ShardId;
 use crate::layout::ShardFolder;
 
 pub use check::check_backup;
+pub(crate) use check::{ExpectedShard, check_shard};
+pub(crate) use copy::hexadecimal;
 pub use error::BackupError;
-use error::{MANIFEST_FILE, damaged, failed};
+pub(crate) use error::failed;
+use error::{MANIFEST_FILE, damaged};
 pub use note::read as last_backup_ms;
+pub(crate) use plan::{BackupTrouble, Plan, plan};
+pub(crate) use planned::{FileKind, Planned};
 pub use progress::{BackupProgress, BackupStep, OnProgress};
 pub use restore::{Restored, restore};
 pub use take::backup;
 
 /// The shard that a backup holds.
-const SHARD: ShardId = ShardId::FIRST;
+pub(crate) const SHARD: ShardId = ShardId::FIRST;
 
 /// What a backup holds.
 #[derive(Clone, Debug, PartialEq, Eq)]

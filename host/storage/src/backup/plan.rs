@@ -19,7 +19,7 @@ use crate::replica::{LogName, ReplicaFile};
 use crate::snapshots::{SnapshotBound, Snapshots};
 
 /// Why a backup does not go on.
-pub(super) enum BackupTrouble {
+pub(crate) enum BackupTrouble {
     /// The node tidied something away meanwhile: it can be tried again.
     Changed(String),
     /// It makes no sense to try again.
@@ -34,15 +34,15 @@ impl From<BackupError> for BackupTrouble {
 
 /// What is to be copied, in the order in which it is copied. It holds at the moment of the look: what goes meanwhile is
 /// noticed by whoever copies.
-pub(super) struct Plan {
-    pub(super) cluster_id: [u8; 16],
-    pub(super) segment_size: u64,
-    pub(super) log_start: LogPosition,
-    pub(super) log_end: LogPosition,
+pub(crate) struct Plan {
+    pub(crate) cluster_id: [u8; 16],
+    pub(crate) segment_size: u64,
+    pub(crate) log_start: LogPosition,
+    pub(crate) log_end: LogPosition,
     /// Position that the snapshot covers.
-    pub(super) snapshot: Option<LogPosition>,
-    pub(super) node_runs: bool,
-    pub(super) files: Vec<Planned>,
+    pub(crate) snapshot: Option<LogPosition>,
+    pub(crate) node_runs: bool,
+    pub(crate) files: Vec<Planned>,
 }
 
 /// The identity of a data folder, or that it is none.
@@ -57,7 +57,7 @@ pub(super) fn identity(data_dir: &Path) -> Result<FolderIdentity, BackupError> {
 }
 
 /// Looks at a data folder.
-pub(super) fn plan(data_dir: &Path) -> Result<Plan, BackupTrouble> {
+pub(crate) fn plan(data_dir: &Path) -> Result<Plan, BackupTrouble> {
     let identity = identity(data_dir)?;
     let cluster_id = identity
         .cluster_id()

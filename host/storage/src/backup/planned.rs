@@ -6,7 +6,7 @@ use super::copy::Extent;
 
 /// What a file is, which says what it means if it is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FileKind {
+pub(crate) enum FileKind {
     /// Never changes and never goes.
     Fixed,
     /// May be tidied away; what was opened before stays readable.
@@ -18,11 +18,11 @@ pub(super) enum FileKind {
 }
 
 /// A file, and how much of it counts.
-pub(super) struct Planned {
-    pub(super) kind: FileKind,
+pub(crate) struct Planned {
+    pub(crate) kind: FileKind,
     /// Below the folder, in the backup.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// What it is copied from.
-    pub(super) from: PathBuf,
-    pub(super) extent: Extent,
+    pub(crate) from: PathBuf,
+    pub(crate) extent: Extent,
 }

@@ -14,6 +14,7 @@ use super::refusals::{refuse_others, refuse_shared_segments};
 use crate::config::StorageConfig;
 use crate::error::{StartError, failed};
 use crate::progress::StartProgress;
+use crate::pull;
 use crate::replica::{LogName, ReplicaFile};
 
 /// A data folder that is held as long as this lives.
@@ -35,6 +36,7 @@ pub(crate) fn open(config: &StorageConfig, progress: &StartProgress) -> Result<F
     // A restore may have ended just before.
     refuse_others(dir)?;
     tighten(dir);
+    pull::finish(&config.folder())?;
     let (identity, first) = FolderIdentity::of_folder(config)?;
     config.check_disk_limit(identity.segment_size)?;
     let shard = config.folder();
@@ -58,6 +60,9 @@ pub(crate) fn look(config: &StorageConfig) -> Result<(), StartError> {
     let dir = &config.data_dir;
     refuse_others(dir)?;
     possible::look(dir)?;
+    if pull::is_between(&config.folder()) {
+        return Ok(());
+    }
     let segment_size = match FolderIdentity::look(config) {
         Ok(Some((identity, _))) => {
             ReplicaFile::look(&config.folder(), LogName { cluster_id: identity.cluster_id()?, shard: config.shard })?;
@@ -71,7 +76,8 @@ pub(crate) fn look(config: &StorageConfig) -> Result<(), StartError> {
     };
     config.check_disk_limit(segment_size)?;
     let log = config.folder().log();
-    if log.is_dir() { refuse_shared_segments(&log) } else { Ok(()) }
+    // What a pull left has some of its segments under two names, until the next start tidies it.
+    if log.is_dir() && !pull::is_under_way(&config.folder()) { refuse_shared_segments(&log) } else { Ok(()) }
 }
 
 impl Folders {

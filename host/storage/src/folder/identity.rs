@@ -87,7 +87,7 @@ impl FolderIdentity {
     ///
     /// # Errors
     /// As [`Self::of_folder`].
-    pub(super) fn look(config: &StorageConfig) -> Result<Option<(Self, bool)>, StartError> {
+    pub(crate) fn look(config: &StorageConfig) -> Result<Option<(Self, bool)>, StartError> {
         let data_dir = &config.data_dir;
         let (path, unfinished) = (data_dir.join(IDENTITY_FILE), data_dir.join(UNFINISHED_FILE));
         let holdings = Holdings::of_folder(&config.folder())?;

@@ -11,7 +11,7 @@ use crate::layout::SHARDS;
 /// What nobody but the owner gets.
 const OTHERS: u32 = 0o077;
 /// Everything in a data folder that is a node's.
-pub(super) const OURS: [&str; 13] = [
+pub(super) const OURS: [&str; 15] = [
     "identity.json",
     "identity.part",
     "identity.again",
@@ -22,6 +22,8 @@ pub(super) const OURS: [&str; 13] = [
     "last-backup.json.new",
     "tls",
     "plugins",
+    "nodes.json",
+    "nodes.json.new",
     "removed",
     "removed.new",
     SHARDS,

@@ -15,7 +15,7 @@ use std::io;
 use std::path::PathBuf;
 
 use vouch_commitlog::{Appender, LogPosition, NoteError, NoteFile, Recovery, Shortage};
-use vouch_consensus::NodeId;
+use vouch_consensus::{EntryId, NodeId};
 
 use crate::layout::{REPLICA, ShardFolder};
 use note::Unread;
@@ -127,6 +127,30 @@ impl ReplicaFile {
         node: NodeId,
     ) -> Result<Self, ReplicaError> {
         Self::begin_as(NoteFile::open(folder.path(), REPLICA)?, log, recovery, node)
+    }
+
+    /// Notes, in the folder of a log that took the place of another one, what the replica of that had noted, which is the same
+    /// replica. All of the new log is durable and committed up to `end`, where `last` ends.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub(crate) fn pulled(
+        folder: &ShardFolder,
+        log: LogName,
+        was: &ReplicaNote,
+        last: EntryId,
+        end: LogPosition,
+    ) -> Result<ReplicaNote, ReplicaError> {
+        let commit = Committed { index: last.index, position: end };
+        let mut note = ReplicaNote { commit, durable: end, cut: None, ..was.clone() };
+        if last.term > was.term {
+            (note.term, note.vote) = (last.term, None);
+        }
+        let mut file = NoteFile::open(folder.path(), REPLICA)?;
+        let path = file.path();
+        let written = file.write(&note.encode(log));
+        written.map_err(|source| NoteError::Io { action: "write", file: path, source })?;
+        Ok(note)
     }
 
     /// What a file says of the replica of this log, before that is recovered; nothing where there is no file yet.

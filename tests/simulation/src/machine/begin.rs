@@ -133,6 +133,7 @@ impl Machine {
             log,
             tail,
             reserve: 1 << 10,
+            catch_up: 1 << 30,
             replica: Some(replica),
             closed: None,
         };

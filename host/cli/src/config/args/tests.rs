@@ -78,6 +78,8 @@ fn the_defaults_are_those_of_the_crates_that_own_the_values() {
         zero_ahead: now.zero_ahead().unwrap(),
         syncs_in_flight: now.syncs_in_flight().unwrap(),
         snapshot_every: now.snapshot_every().unwrap(),
+        catch_up_log: now.catch_up_log().unwrap(),
+        lacking: None,
         scrub_rate: now.scrub_rate().unwrap(),
         retention_every: now.retention_every().unwrap(),
         disk_high_water: now.disk_high_water().unwrap(),

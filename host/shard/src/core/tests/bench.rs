@@ -150,7 +150,8 @@ impl Bench {
             .is_none()
             .then(|| behind(NodeId::FIRST, EntryId::default(), LogPosition(0), Vote::default()).unwrap());
         let (state, applied, log, reserve) = (State::default(), LogPosition(0), standing(&list), 1000);
-        let beginning = CoreBeginning { state, applied, log, tail: Vec::new(), reserve, replica, closed };
+        let beginning =
+            CoreBeginning { state, applied, log, tail: Vec::new(), reserve, catch_up: 1 << 30, replica, closed };
         let now = Moment { time: BEGIN, at: began };
         Self {
             core: Core::new(beginning, now),
@@ -408,6 +409,7 @@ fn checkpoint(entry: &EntryToAppend, position: LogPosition, end: LogPosition) ->
 
 fn standing(log: &List) -> LogStanding {
     LogStanding {
+        start: LogPosition::START,
         appended: LogPosition(log.end),
         durable: LogPosition(log.durable),
         covered: log.covered,
@@ -432,6 +434,7 @@ fn told(command: &Command) -> String {
         Command::Cut { last, .. } => format!("cut behind {last:?}"),
         Command::AppendSpan(span) => format!("append entry {} of term {}", span.index(), span.term()),
         Command::Send(message, _) => format!("send {message:?}"),
+        Command::FellBehind => "fell behind".to_owned(),
         Command::DirectoryChanged => "directory changed".to_owned(),
         Command::MembersChanged => "members changed".to_owned(),
         Command::SecretsChanged => "secrets changed".to_owned(),

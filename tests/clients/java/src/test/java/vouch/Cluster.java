@@ -33,7 +33,7 @@ final class Cluster implements AutoCloseable {
         private Node(int id, Path folder, String grpc, String peer, PortMapping mapping) {
             super(folder, "--peer-addr", peer, "--peer-insecure", "--grpc-advertise", mapping == null ? grpc : mapping.address(),
                 // Small, so that many clusters fit on a disk, however full that is.
-                "--segment-size", "4MiB", "--zero-ahead", "1MiB", "--disk-high-water", "99");
+                "--segment-size", "4MiB", "--disk-high-water", "99");
             this.id = id;
             this.grpc = grpc;
             this.peer = peer;
@@ -166,12 +166,15 @@ final class Cluster implements AutoCloseable {
         command.addAll(List.of(arguments));
         try {
             Path output = Files.createTempFile("vouch-admin", ".log");
-            Process process = new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(output.toFile()).start();
-            if (!process.waitFor(60, TimeUnit.SECONDS) || process.exitValue() != 0) {
-                process.destroyForcibly();
-                throw new AssertionError(command + ": " + Files.readString(output));
+            try {
+                Process process = new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(output.toFile()).start();
+                if (!process.waitFor(60, TimeUnit.SECONDS) || process.exitValue() != 0) {
+                    process.destroyForcibly();
+                    throw new AssertionError(command + ": " + Files.readString(output));
+                }
+            } finally {
+                Files.delete(output);
             }
-            Files.delete(output);
         } catch (IOException | InterruptedException problem) {
             throw new AssertionError(command + ": " + problem, problem);
         }

@@ -1,0 +1,194 @@
+//! Nodes that lack more of the log than the one that leads keeps of it: that come late, were away for long, or lost something.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
+
+mod support;
+
+use std::path::Path;
+
+use serde_json::json;
+use support::cluster::{INSECURE, Member, until};
+use support::read;
+
+/// Settings under which the beginning of a log goes soon.
+const SHORT: [&str; 6] = ["--snapshot-every", "1MiB", "--retention-every", "100ms", "--catch-up-log", "1MiB"];
+
+fn flags<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&INSECURE[..], &SHORT, more].concat()
+}
+
+/// A node that keeps 4 MiB of one topic, and three messages of another one for ever.
+fn first(folder: &Path) -> Member {
+    let one = Member::start(folder, &flags(&["--segment-size", "4MiB"]));
+    one.admin(&["topic", "create", "kept", "--queues", "1"]).succeeded();
+    one.admin(&["topic", "create", "passing", "--queues", "1", "--retention-size", "4MiB"]).succeeded();
+    for body in ["m1", "m2", "m3"] {
+        one.client(&["message", "send", "kept", "--body", body]).succeeded();
+    }
+    one
+}
+
+fn begin_of_log(member: &Member) -> u64 {
+    let names = std::fs::read_dir(member.folder.join("data/shards/0/log")).unwrap();
+    let segment = |name: std::ffi::OsString| name.to_str()?.strip_suffix(".log")?.parse::<u64>().ok();
+    names.filter_map(|name| segment(name.unwrap().file_name())).min().unwrap()
+}
+
+/// Sends messages until the log of this node, which leads, begins behind the position.
+fn let_go(leader: &Member, position: u64) {
+    let body = leader.folder.join("body");
+    std::fs::write(&body, vec![b'x'; 1 << 20]).unwrap();
+    until("the beginning of the log is released", || {
+        leader.client(&["message", "send", "passing", "--file", body.to_str().unwrap()]).succeeded();
+        begin_of_log(leader) > position
+    });
+}
+
+fn join(leader: &Member, folder: &Path) -> Member {
+    let token = folder.with_extension("token");
+    let token = token.to_str().unwrap();
+    leader.admin(&["cluster", "add", "--token-file", token]).succeeded();
+    Member::start(folder, &flags(&["--join", leader.at("peer"), "--token-file", token]))
+}
+
+fn voters_are(members: &[&Member], voters: &[u64]) {
+    until("all know who votes", || members.iter().all(|member| member.status()["voters"] == json!(voters)));
+}
+
+/// Bodies of the messages that are kept, by a group that begins.
+fn kept(member: &Member, group: &str, count: &str) -> Vec<String> {
+    until("one leads", || !member.status()["leader"].is_null());
+    member.admin(&["group", "create", group]);
+    let received = member.client(&["message", "receive", "kept", "--group", group, "--count", count, "--wait", "20s"]);
+    let received = received.succeeded().stdout;
+    let mut bodies: Vec<_> = received.split_whitespace().filter(|word| word.starts_with('m')).collect();
+    bodies.sort_unstable();
+    bodies.dedup();
+    bodies.into_iter().map(str::to_owned).collect()
+}
+
+/// By how many bytes the log of a node is shorter than that of the one that leads.
+fn has_all(leader: &Member, node: u64) -> bool {
+    let (of, leads) = (leader.knows_of(node), leader.knows_of(leader.status()["node"].as_u64().unwrap()));
+    of["durable"].as_u64() >= leads["committed"].as_u64() && of["durable"].is_u64()
+}
+
+fn log_of(folder: &Path) -> String {
+    read(&folder.join("node.log"))
+}
+
+#[test]
+fn nodes_that_join_a_log_whose_beginning_is_gone_take_a_snapshot_and_then_stand_in_for_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = first(&folder.path().join("1"));
+    let_go(&one, 4 << 20);
+    let two = join(&one, &folder.path().join("2"));
+    let three = join(&one, &folder.path().join("3"));
+    voters_are(&[&one, &two, &three], &[1, 2, 3]);
+    assert!(begin_of_log(&two) > 0, "the log of the one that came begins where the other's does");
+    assert!(log_of(&two.folder).contains("taking the log from another node"), "{}", log_of(&two.folder));
+    one.client(&["message", "send", "kept", "--body", "m4"]).succeeded();
+    one.kill();
+    until("another one leads", || !two.status()["leader"].is_null() && two.status()["leader"] != json!(1));
+    assert_eq!(kept(&two, "g2", "4"), ["m1", "m2", "m3", "m4"]);
+}
+
+#[test]
+fn a_node_that_was_away_or_stood_still_while_the_log_went_on_takes_what_it_lacks_and_serves_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = first(&folder.path().join("1"));
+    let two = join(&one, &folder.path().join("2"));
+    let three = join(&one, &folder.path().join("3"));
+    voters_are(&[&one, &two, &three], &[1, 2, 3]);
+    let end = |member: &Member| member.knows_of(member.status()["node"].as_u64().unwrap())["durable"].as_u64().unwrap();
+    let (ended, away) = (end(&three), three.folder.clone());
+    three.kill();
+    let_go(&one, ended);
+    let three = Member::start(&away, &flags(&[]));
+    until("it has all", || has_all(&one, 3));
+    assert!(log_of(&away).contains("taking the log from another node"), "{}", log_of(&away));
+    assert!(begin_of_log(&three) > ended, "what it had and nobody has any more is gone here, too");
+    // The process goes on, on the ports that it had.
+    let (ended, http) = (end(&two), two.at("http").to_owned());
+    two.signal("STOP");
+    // What was on its way to it is dropped with the connection.
+    until("it is missed", || one.knows_of(2)["connected"] == json!(false));
+    let_go(&one, ended);
+    two.signal("CONT");
+    until("it has all", || has_all(&one, 2));
+    until("it took it", || log_of(&two.folder).contains("this node has what it lacked of the log"));
+    assert_eq!(two.at("http"), http);
+    one.kill();
+    until("another one leads", || !two.status()["leader"].is_null() && two.status()["leader"] != json!(1));
+    for (member, group) in [(&two, "g2"), (&three, "g3")] {
+        assert_eq!(kept(member, group, "3"), ["m1", "m2", "m3"]);
+    }
+}
+
+/// Puts zeros where a segment has entries.
+fn damage(segment: &Path, at: u64) {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::File::options().write(true).open(segment).unwrap();
+    file.write_all_at(&[0xA5; 8192], at).unwrap();
+}
+
+#[test]
+fn a_member_whose_log_or_snapshots_are_damaged_takes_them_from_the_others_and_is_the_same_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = first(&folder.path().join("1"));
+    let two = join(&one, &folder.path().join("2"));
+    let three = join(&one, &folder.path().join("3"));
+    voters_are(&[&one, &two, &three], &[1, 2, 3]);
+    let_go(&one, 4 << 20);
+    until("it has all", || has_all(&one, 3));
+    let away = three.folder.clone();
+    let shard = away.join("data/shards/0");
+    let mut three = three;
+    for what in ["a segment of the log", "a file of the log", "the snapshots"] {
+        three.stop();
+        let named = |folder: &str, end: &str| {
+            let names = std::fs::read_dir(shard.join(folder)).unwrap().map(|name| name.unwrap().path());
+            let mut paths: Vec<_> = names.filter(|path| path.to_str().unwrap().contains(end)).collect();
+            paths.sort();
+            paths
+        };
+        let segments = named("log", ".log");
+        match what {
+            "a segment of the log" => {
+                // Of segments that a snapshot covers a start reads the headers.
+                damage(&segments[segments.len() - 2], 0);
+            }
+            "a file of the log" => std::fs::remove_file(&segments[segments.len() - 2]).unwrap(),
+            _ => named("snapshots", "0").iter().for_each(|path| damage(path, 0)),
+        }
+        let log_before = log_of(&away).len();
+        three = Member::start(&away, &flags(&[]));
+        let log = log_of(&away)[log_before..].to_owned();
+        assert!(log.contains("it takes what is lost from the others"), "{what}: {log}");
+        until("it has all", || has_all(&one, 3));
+        assert_eq!(three.status()["node"], json!(3), "{what}");
+    }
+    one.kill();
+    until("another one leads", || !two.status()["leader"].is_null() && two.status()["leader"] != json!(1));
+    assert_eq!(kept(&three, "g3", "3"), ["m1", "m2", "m3"]);
+}
+
+/// Its disk broke, so it was removed; and somebody starts it all the same.
+#[test]
+fn a_member_that_was_removed_hears_that_where_it_asks_for_what_its_disk_lost_and_starts_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = first(&folder.path().join("1"));
+    let two = join(&one, &folder.path().join("2"));
+    let three = join(&one, &folder.path().join("3"));
+    voters_are(&[&one, &two, &three], &[1, 2, 3]);
+    let away = three.folder.clone();
+    three.stop();
+    damage(&away.join(format!("data/shards/0/log/{:020}.log", 0)), 0);
+    one.admin(&["cluster", "remove", "3", "--reason", "its disk is broken"]).succeeded();
+    voters_are(&[&one, &two], &[1, 2]);
+    for _ in 0..2 {
+        let refused = Member::refused(&away, &flags(&[]));
+        assert!(refused.stderr.contains("was removed from its cluster"), "{}", refused.stderr);
+        assert!(away.join("data/removed").exists());
+    }
+}

@@ -1,0 +1,212 @@
+//! What this node lets others take from its disk: see `vouch_storage::PullOffer`.
+
+use std::io::{self, SeekFrom};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::fs::File;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncSeekExt};
+use tokio::task::spawn_blocking;
+use vouch_broker::NotDone;
+use vouch_cluster::NodeId;
+use vouch_commitlog::LogPosition;
+use vouch_consensus::Role;
+use vouch_shard::{HeldLog, Shard};
+use vouch_storage::{OfferedBy, PullOffer, open_offered};
+use vouch_transport::{PeerIdentity, ServeFiles};
+
+/// Under this name stands what is offered at this moment.
+pub(super) const OFFER: &str = "offer";
+/// Under this name stands nothing: whoever asks for it has all that he wanted.
+pub(super) const TAKEN: &str = "taken";
+/// Under this name stands nothing, either: whoever asks for it takes nothing of what it was offered, or no more.
+pub(super) const LEFT: &str = "left";
+/// A node that takes something asks for the next stretch within this time; so long the log is kept for it.
+const ASKS_WITHIN: Duration = Duration::from_secs(120);
+/// One that has all starts, and is heard by then.
+const STARTS_WITHIN: Duration = Duration::from_secs(300);
+
+type Source = Pin<Box<dyn AsyncRead + Send>>;
+
+/// Who takes what at the moment. As long as there is one, others are told to ask again: each reads as much as this node's disk gives
+/// beside what it has to do.
+struct Taker {
+    node: NodeId,
+    log: Range<LogPosition>,
+    until: Instant,
+}
+
+/// Offers the shard's files, to one node at a time.
+#[derive(Clone)]
+pub(super) struct ShardFiles {
+    pub(super) data_dir: PathBuf,
+    pub(super) shard: Arc<Shard>,
+    pub(super) takers: Arc<Takers>,
+}
+
+/// Who takes what this node offers.
+#[derive(Default)]
+pub(super) struct Takers(Mutex<Option<Taker>>);
+
+impl Takers {
+    /// Whether the node may take something now, since no other one does.
+    fn may_begin(&self, node: NodeId, now: Instant) -> Result<(), NodeId> {
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(taker) if taker.node != node && now < taker.until => Err(taker.node),
+            _ => Ok(()),
+        }
+    }
+
+    fn begin(&self, taker: Taker) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(taker);
+    }
+
+    /// The node asks for more: what it takes of the log, which is kept so much longer. Nothing where it has no offer any more.
+    fn goes_on(&self, node: NodeId, now: Instant) -> Option<Range<LogPosition>> {
+        let mut taker = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let taker = taker.as_mut().filter(|taker| taker.node == node && now < taker.until)?;
+        taker.until = now + ASKS_WITHIN;
+        Some(taker.log.clone())
+    }
+
+    /// The node has all: from where on it needs the log now.
+    fn end(&self, node: NodeId) -> Option<LogPosition> {
+        let mut taker = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        taker.take_if(|taker| taker.node == node).map(|taker| taker.log.end)
+    }
+}
+
+impl ServeFiles for ShardFiles {
+    async fn open(
+        &self,
+        peer: PeerIdentity,
+        name: &str,
+        from: u64,
+        len: u64,
+    ) -> io::Result<impl AsyncRead + Send + Unpin + 'static> {
+        let node = NodeId(peer.node);
+        match name {
+            OFFER => self.offer(node).await,
+            TAKEN => Ok(self.taken(node)),
+            LEFT => Ok(self.left(node)),
+            name => self.file(node, name, from, len).await,
+        }
+    }
+}
+
+impl ShardFiles {
+    fn hold(&self, by: NodeId, taken: Range<LogPosition>, within: Duration) {
+        self.shard.hold(HeldLog { by, taken, until: Instant::now() + within });
+    }
+
+    /// What there is, for this node. From now on the log is kept for it, until it has asked for nothing for a while.
+    ///
+    /// # Errors
+    /// Another node takes something, or the folder is just being tidied: to be asked for again.
+    async fn offer(&self, node: NodeId) -> io::Result<Source> {
+        let busy = |taker| other(format!("node {taker} is taking the log from this one; ask again when it has it"));
+        self.takers.may_begin(node, Instant::now()).map_err(busy)?;
+        // All stays while it is looked at.
+        self.hold(node, LogPosition::START..LogPosition::BEYOND, ASKS_WITHIN);
+        let offer = self.look().await;
+        let Ok(offer) = offer else {
+            self.hold(node, LogPosition::BEYOND..LogPosition::BEYOND, Duration::ZERO);
+            return offer.map(|_| unreachable!("it is none"));
+        };
+        let until = Instant::now() + ASKS_WITHIN;
+        let log = LogPosition(offer.log_start)..LogPosition(offer.log_end);
+        tracing::info!(
+            %node,
+            files = offer.files.len(),
+            from = log.start.0,
+            to = log.end.0,
+            "offering the log to another node, which lacks some of it"
+        );
+        self.takers.begin(Taker { node, log: log.clone(), until });
+        self.hold(node, log, ASKS_WITHIN);
+        let document: Source = Box::pin(io::Cursor::new(offer.encode()));
+        Ok(document)
+    }
+
+    /// The files, and how far this node is. What it knows to be committed stays so, whoever leads: so any member may offer it. That it
+    /// leads is asked before the end of its log: what it hears of others later was not acknowledged to it then.
+    async fn look(&self) -> io::Result<PullOffer> {
+        let refused = |why: NotDone| other(why.to_string());
+        let data_dir = self.data_dir.clone();
+        let offer = spawn_blocking(move || PullOffer::of_folder(&data_dir)).await;
+        let mut offer = offer.map_err(|error| other(error.to_string()))?.map_err(|why| other(why.to_string()))?;
+        let last_index = self.shard.index_before(LogPosition(offer.log_end)).await.map_err(refused)?;
+        let last_index = last_index.ok_or_else(|| other("what is committed here moved on; ask again".to_owned()))?;
+        let group = self.shard.group().await.map_err(refused)?;
+        // Only who has applied an entry of its own term is a leader that everybody's word of before has reached.
+        let leads = matches!(group.role, Role::Leads { since } if group.committed >= since.index);
+        offer.by = OfferedBy { term: group.term, leads, last_index, written_index: group.last };
+        Ok(offer)
+    }
+
+    /// The node has all that it wanted, and starts with it: until it is heard of, what follows is kept.
+    fn taken(&self, node: NodeId) -> Source {
+        if let Some(log_end) = self.takers.end(node) {
+            tracing::info!(%node, to = log_end.0, "another node has the log that it took from this one");
+            self.hold(node, log_end..log_end, STARTS_WITHIN);
+        }
+        Box::pin(tokio::io::empty())
+    }
+
+    /// The node goes without, for now: another one may take something, and nothing is kept for it.
+    fn left(&self, node: NodeId) -> Source {
+        if self.takers.end(node).is_some() {
+            self.hold(node, LogPosition::BEYOND..LogPosition::BEYOND, Duration::ZERO);
+        }
+        Box::pin(tokio::io::empty())
+    }
+
+    /// A stretch of a file that was offered to this node.
+    ///
+    /// # Errors
+    /// It has no offer any more, the name is none of an offer, or the file is gone.
+    async fn file(&self, node: NodeId, name: &str, from: u64, len: u64) -> io::Result<Source> {
+        let now = Instant::now();
+        let held = self.takers.goes_on(node, now);
+        let held =
+            held.ok_or_else(|| other("what was offered is not kept any more; ask for another offer".to_owned()))?;
+        self.hold(node, held, ASKS_WITHIN);
+        let (data_dir, name) = (self.data_dir.clone(), name.to_owned());
+        let opened = spawn_blocking(move || open_offered(&data_dir, &name)).await;
+        let mut file = File::from_std(opened.map_err(|error| other(error.to_string()))??);
+        file.seek(SeekFrom::Start(from)).await?;
+        Ok(Box::pin(file.take(len)))
+    }
+}
+
+fn other(why: String) -> io::Error {
+    io::Error::other(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_node_takes_at_a_time_until_it_has_all_or_asks_for_nothing_more() {
+        let (takers, now) = (Takers::default(), Instant::now());
+        let taker = |node, until| Taker { node: NodeId(node), log: LogPosition(1)..LogPosition(9), until };
+        assert_eq!((takers.may_begin(NodeId(2), now), takers.goes_on(NodeId(2), now)), (Ok(()), None));
+        takers.begin(taker(2, now + ASKS_WITHIN));
+        assert_eq!(takers.may_begin(NodeId(2), now), Ok(()), "it may begin anew");
+        assert_eq!(takers.may_begin(NodeId(3), now), Err(NodeId(2)));
+        let later = now + ASKS_WITHIN / 2;
+        assert_eq!(
+            (takers.goes_on(NodeId(3), later), takers.goes_on(NodeId(2), later)),
+            (None, Some(LogPosition(1)..LogPosition(9)))
+        );
+        assert_eq!(takers.may_begin(NodeId(3), now + ASKS_WITHIN), Err(NodeId(2)), "it asked meanwhile");
+        let silent = later + ASKS_WITHIN;
+        assert_eq!((takers.may_begin(NodeId(3), silent), takers.goes_on(NodeId(2), silent)), (Ok(()), None));
+        assert_eq!((takers.end(NodeId(3)), takers.end(NodeId(2))), (None, Some(LogPosition(9))));
+        assert_eq!(takers.may_begin(NodeId(3), now), Ok(()));
+    }
+}

@@ -1,0 +1,302 @@
+//! How this node takes from another one's disk what it lacks, before a replica of it runs: see `vouch_storage::PullStage`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+use vouch_cluster::NodeId;
+use vouch_storage::{
+    BackupError, MissingFile, PullError, PullOffer, PullStage, StartError, StartProgress, StartStep, StorageConfig,
+};
+use vouch_transport::{
+    ANY_NODE, PeerAdmission, PeerHello, PeerIdentity, PullFailed, Transport, TransportBounds, TransportConfig,
+    TransportTiming,
+};
+
+use super::lacking::Lacking;
+use super::offering::{LEFT, OFFER, TAKEN};
+use super::removal::tells_removal;
+use super::runtime::PeerRuntime;
+use super::settings::PeerSettings;
+use super::speaking::is_own;
+
+/// Bytes that are asked for at once: so often the other node hears that this one goes on.
+const STRETCH: u64 = 64 << 20;
+/// An offer is a line for each file.
+const OFFER_MAX: u64 = 64 << 20;
+/// Before others are asked again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest of these pauses, of which each is twice as long as the one before.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// A node whose files are unsound as they come from it is not asked again before: all of them would come once more.
+const UNSOUND_FOR: Duration = Duration::from_secs(600);
+/// So often the other node hears that this one goes on, while it reads what it has.
+const RENEW_EVERY: Duration = Duration::from_secs(30);
+/// Between two looks whether the start was given up.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Nobody connects to a node that runs no replica.
+struct NobodyComes;
+
+impl PeerAdmission for NobodyComes {
+    fn admit(&self, _: &PeerHello, _: Option<&vouch_transport::CertificateName>) -> Result<(), String> {
+        Err("this node takes the log from another one and serves nobody meanwhile".to_owned())
+    }
+}
+
+/// Takes what the node lacks, from whoever has it. When this returns the folder holds a log that goes as far as theirs did.
+///
+/// # Errors
+/// The folder cannot be used, the disk refuses, or the start is given up. That nobody leads, or is reached, is waited for.
+pub(crate) fn pull(
+    storage: &StorageConfig,
+    settings: &PeerSettings,
+    lacking: Lacking,
+    progress: &StartProgress,
+) -> Result<(), StartError> {
+    let stage = PullStage::of_folder(storage, &lacking.damaged, progress)?;
+    let transport = transport(settings, &stage)?;
+    let runtime = PeerRuntime::start().map_err(StartError::Thread)?;
+    let others = Others { transport, lacking, data_dir: storage.data_dir.clone() };
+    // Whoever starts a node may be on a thread of a runtime, which must not wait for another one.
+    let pulled = thread::scope(|scope| {
+        scope.spawn(|| runtime.handle().block_on(others.pull_or_give_up(stage, progress))).join()
+    });
+    pulled.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn transport(settings: &PeerSettings, stage: &PullStage) -> Result<Transport, StartError> {
+    let identity = PeerIdentity {
+        cluster: stage.cluster_id(),
+        cluster_incarnation: stage.cluster_incarnation().0,
+        node: stage.node().0,
+        // Later than the life of this start, and earlier than that of the next.
+        incarnation: stage.incarnation().max(1) << 32 | u64::from(u32::MAX),
+    };
+    let security = settings.security.clone();
+    let own = vouch_transport::CertificateName { cluster: identity.cluster, node: identity.node };
+    let shown = security.shows().map_err(|error| StartError::Peers(error.to_string()))?;
+    is_own(shown, &own).map_err(StartError::Peers)?;
+    let (timing, bounds) = (TransportTiming::default(), TransportBounds::default());
+    let config = TransportConfig { identity, security, admission: Arc::new(NobodyComes), timing, bounds };
+    Transport::new(config).map_err(|error| StartError::Peers(error.to_string()))
+}
+
+/// The others, of which any may have what is lacking.
+#[derive(Clone)]
+struct Others {
+    transport: Transport,
+    lacking: Lacking,
+    /// Of this node.
+    data_dir: PathBuf,
+}
+
+/// Why a node is not taken from now.
+enum NotNow {
+    /// It, or another one, may be asked in a moment.
+    Later(String),
+    /// What came from it is not what a start could go on with; it may be so for long.
+    Unsound(String),
+    Ended(StartError),
+}
+
+impl From<PullFailed> for NotNow {
+    fn from(failed: PullFailed) -> Self {
+        Self::Later(failed.to_string())
+    }
+}
+
+impl NotNow {
+    /// A node that is none of the cluster's any more hears that, and notes it in its folder, which no start takes again.
+    fn or_removed(self, node: NodeId, data_dir: &Path) -> Self {
+        let Self::Later(why) = &self else { return self };
+        if !tells_removal(why, node) {
+            return self;
+        }
+        if let Err(error) = vouch_storage::note_removed(data_dir) {
+            tracing::error!(%error, "that this node was removed cannot be noted in its folder");
+        }
+        Self::Ended(StartError::Removed(data_dir.to_owned()))
+    }
+}
+
+impl From<PullError> for NotNow {
+    fn from(error: PullError) -> Self {
+        match error {
+            PullError::Shard(BackupError::Io { action, path, source }) => {
+                Self::Ended(StartError::Io { action, path, source })
+            }
+            PullError::Offer(_) | PullError::TooShort { .. } | PullError::NoRoom { .. } | PullError::Shard(_) => {
+                Self::Later(error.to_string())
+            }
+            PullError::Unsound(_) => Self::Unsound(error.to_string()),
+            PullError::Replica(error) => Self::Ended(StartError::Replica(error)),
+        }
+    }
+}
+
+impl Others {
+    /// Dropping what is under way ends it, whatever it waits for.
+    async fn pull_or_give_up(self, stage: PullStage, progress: &StartProgress) -> Result<(), StartError> {
+        let given_up = async {
+            loop {
+                sleep(LOOK_EVERY).await;
+                if let Err(given_up) = progress.go_on() {
+                    return given_up;
+                }
+            }
+        };
+        tokio::select! {
+            pulled = self.pull(stage, progress) => pulled,
+            given_up = given_up => Err(given_up),
+        }
+    }
+
+    /// Asks one after the other, until one has given all.
+    async fn pull(self, mut stage: PullStage, progress: &StartProgress) -> Result<(), StartError> {
+        for (node, address) in &self.lacking.nodes {
+            self.transport.peers().set(node.0, address);
+        }
+        let any = self.lacking.any.iter().map(|address| (ANY_NODE, address));
+        any.for_each(|(node, address)| self.transport.peers().set(node, address));
+        let nodes: Vec<u64> = self.transport.peers().all().into_keys().collect();
+        let (mut told, mut pause, mut unsound) = (BTreeMap::new(), PAUSE, BTreeMap::<u64, Instant>::new());
+        loop {
+            for node in &nodes {
+                if unsound.get(node).is_some_and(|since| since.elapsed() < UNSOUND_FOR) {
+                    continue;
+                }
+                let believed = stage.believes_itself();
+                let pulled = self.pull_from(*node, &mut stage, progress).await;
+                let why = match pulled.map_err(|why| why.or_removed(stage.node(), &self.data_dir)) {
+                    Ok(()) => {
+                        stage.end();
+                        return Ok(());
+                    }
+                    Err(NotNow::Later(why)) => why,
+                    Err(NotNow::Unsound(why)) => {
+                        tracing::error!(node, why, "what came from another node cannot be gone on with");
+                        // What was wrong may have been a file of this node's own: those are not used any more.
+                        if !believed {
+                            unsound.insert(*node, Instant::now());
+                        }
+                        why
+                    }
+                    Err(NotNow::Ended(error)) => return Err(error),
+                };
+                if told.insert(*node, why.clone()).as_ref() != Some(&why) {
+                    tracing::warn!(
+                        node,
+                        why,
+                        "nothing can be taken from this node now; others are asked, and it is asked again"
+                    );
+                }
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Takes all from one node. Where that does not come about, the other hears that it need not wait.
+    async fn pull_from(&self, node: u64, stage: &mut PullStage, progress: &StartProgress) -> Result<(), NotNow> {
+        let offer = self.offer(node).await?;
+        let taken = self.take_offered(node, &offer, stage, progress).await;
+        // If it does not hear that, it notices.
+        self.say(node, if taken.is_ok() { TAKEN } else { LEFT }).await;
+        if taken.is_ok() {
+            tracing::info!(node, to = offer.log_end, "this node has what it lacked of the log, and goes on with it");
+        }
+        taken
+    }
+
+    async fn take_offered(
+        &self,
+        node: u64,
+        offer: &PullOffer,
+        stage: &mut PullStage,
+        progress: &StartProgress,
+    ) -> Result<(), NotNow> {
+        let missing = stage.take(offer)?;
+        let total_bytes: u64 = offer.files.iter().map(|file| file.data).sum();
+        let mut done_bytes = total_bytes - missing.iter().map(|file| file.end() - file.from).sum::<u64>();
+        let (from, to) = (offer.log_start, offer.log_end);
+        tracing::info!(
+            node,
+            total_bytes,
+            here = done_bytes,
+            from,
+            to,
+            "taking the log from another node; what this one has of it stays"
+        );
+        for mut file in missing {
+            while let Some(bytes) = self
+                .stretch(node, stage, &file, &mut |bytes| {
+                    done_bytes += bytes;
+                    progress.enter(StartStep::Pulling { done_bytes, total_bytes });
+                })
+                .await?
+            {
+                file.from += bytes;
+            }
+        }
+        // To read a long log takes longer than the other waits for a word.
+        let renewing = tokio::spawn(self.clone().renew(node, offer.files.first().map(|file| file.source.clone())));
+        let finished = stage.finish(offer, progress);
+        renewing.abort();
+        Ok(finished?)
+    }
+
+    /// Asks for nothing of a file, again and again: the log is kept for this node meanwhile.
+    async fn renew(self, node: u64, file: Option<String>) {
+        let Some(file) = file else { return };
+        loop {
+            sleep(RENEW_EVERY).await;
+            self.say(node, &file).await;
+        }
+    }
+
+    /// Lets the other node hear something, if it does.
+    async fn say(&self, node: u64, name: &str) {
+        if let Ok(mut said) = self.transport.pull(node, name, 0, 0).await {
+            let _ = said.next().await;
+        }
+    }
+
+    async fn offer(&self, node: u64) -> Result<PullOffer, NotNow> {
+        let mut pull = self.transport.pull(node, OFFER, 0, OFFER_MAX).await?;
+        let mut document = Vec::new();
+        while let Some(chunk) = pull.next().await? {
+            document.extend_from_slice(&chunk);
+        }
+        Ok(PullOffer::decode(&document)?)
+    }
+
+    /// Takes the next stretch of a file, and says how long it is; nothing when all is here.
+    async fn stretch(
+        &self,
+        node: u64,
+        stage: &mut PullStage,
+        file: &MissingFile,
+        on_bytes: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<Option<u64>, NotNow> {
+        let wanted = STRETCH.min(file.end() - file.from);
+        if wanted == 0 {
+            // An empty file is there, too.
+            stage.append(file, &[])?;
+            return Ok(None);
+        }
+        let mut pull = self.transport.pull(node, file.source(), file.from, wanted).await?;
+        while let Some(chunk) = pull.next().await? {
+            stage.append(file, &chunk)?;
+            on_bytes(chunk.len() as u64);
+        }
+        let came = pull.offset() - file.from;
+        match came == wanted {
+            true => Ok(Some(came)),
+            false => Err(NotNow::Later(format!("{} is shorter than was offered", file.source()))),
+        }
+    }
+}
