@@ -53,4 +53,3 @@ pub use shard_id::ShardId;
 pub use state::State;
 pub use time::Millis;
 pub use transaction_id::TransactionId;
-pub(crate) use transaction_id::transaction_name;

@@ -11,15 +11,16 @@ use std::time::{Duration, UNIX_EPOCH};
 use clap::Args;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use vouch_storage::{Backup, BackupError, BackupProgress, BackupStep};
+use vouch_storage::{Backup, BackupError, BackupProgress, BackupStep, Restored};
 
 use crate::config::DATA_DIR;
 use crate::failure::WrongUsage;
 use crate::output;
 
-/// What a backup of one of several nodes is good for.
-const OF_SEVERAL: &str = "this is one of several nodes: no node starts on its backup in this version, and `vouch log` reads it. A node \
-                          that is lost is replaced by one that joins (vouch cluster remove, vouch cluster add)";
+/// Up to where a backup of one of several nodes reaches.
+const OF_SEVERAL: &str = "this is one of several nodes: the backup ends with what it knew to be committed, and is a beginning of the \
+                          cluster's log. It restores the cluster as one node; a single node that is lost is replaced by one that joins \
+                          (vouch cluster remove, vouch cluster add)";
 
 /// What is copied, and where to.
 #[derive(Debug, Args)]
@@ -67,6 +68,7 @@ pub(crate) fn backup(args: &BackupArgs) -> anyhow::Result<()> {
     output::line(format_args!("backed up {data_dir} to {target}: {}", describe(&taken)))?;
     let so_far = match taken.node_was_running {
         true => "a node runs on it: what it acknowledged in the last 100 ms may not be in the backup",
+        false if taken.of_several => "no node runs on it: everything that it knew to be committed is in the backup",
         false => "no node runs on it: everything is in the backup",
     };
     output::line(so_far)?;
@@ -101,28 +103,27 @@ pub(crate) fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
         return Err(WrongUsage::error("name the folder to make with --data-dir, or verify the backup with --check"));
     };
     let restored = with_bar(|progress| vouch_storage::restore(&args.backup, data_dir, progress))?;
-    // Also with `--json`: whoever reads the terminal must not miss it.
-    output::note(format_args!(
-        "warning: this node is cluster {} as the original is; never let both serve: they would give the same ids to \
-         different messages",
-        restored.cluster_id
-    ))?;
+    let Restored { backup, node, incarnation } = &restored;
     if args.json {
-        return Ok(output::json(&document(&restored, data_dir))?);
+        let mut document = document(backup, data_dir);
+        document["node"] = json!(node.0);
+        document["incarnation"] = json!(incarnation.to_string());
+        return Ok(output::json(&document)?);
     }
     let data_dir = data_dir.display();
-    output::line(format_args!("restored {folder} to {data_dir}: {}", describe(&restored)))?;
-    if restored.of_several {
-        return Ok(output::line(OF_SEVERAL)?);
-    }
-    Ok(output::line(format_args!("start it with: vouch serve --data-dir {data_dir}"))?)
+    output::line(format_args!("restored {folder} to {data_dir}: {}", describe(backup)))?;
+    output::line(format_args!("start it with: vouch serve --data-dir {data_dir}"))?;
+    Ok(output::note(format_args!(
+        "it is a cluster of one, node {node}, in a life of its own ({incarnation}): transaction ids and receipt handles from after the \
+         backup mean nothing to it, and nodes of before are strangers to it. Others are added with: vouch cluster add"
+    ))?)
 }
 
 /// Runs something long with a bar for the person who waits; nothing where nobody does.
 ///
 /// # Errors
 /// Those of `run`; the bar is taken away before.
-fn with_bar(run: impl FnOnce(&mut dyn FnMut(BackupProgress)) -> Result<Backup, BackupError>) -> anyhow::Result<Backup> {
+fn with_bar<T>(run: impl FnOnce(&mut dyn FnMut(BackupProgress)) -> Result<T, BackupError>) -> anyhow::Result<T> {
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
     let style = ProgressStyle::with_template("{msg:20} {bar:40} {bytes} of {total_bytes}, {eta} left");
     let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

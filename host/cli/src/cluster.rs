@@ -5,6 +5,7 @@
 
 mod add;
 mod certificates;
+mod recover;
 mod status;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use crate::http::{HttpArgs, query};
 use crate::resource;
 use certificates::CertificatesArgs;
+use recover::RecoverArgs;
 
 /// What can be done with a cluster.
 #[derive(Debug, Subcommand)]
@@ -97,6 +99,16 @@ Examples:
 The authority's key stays in its folder, and no node needs it: whoever has it can be any node. Every file is readable \
 by its owner alone. Without --cluster a running node is asked which cluster it is.")]
     Certificates(CertificatesArgs),
+    /// Let what is left of a cluster go on as one node, when a majority of it is lost for good.
+    #[command(after_help = "\
+Examples:
+  vouch cluster recover --data-dir /var/lib/vouch
+  vouch cluster recover --data-dir /var/lib/vouch --yes
+
+Works on the folder of a node that does not run, says what may be missing, and asks. Everything that its log holds is \
+kept. The other nodes can never belong to it again: others join it with tokens and empty folders. Where a majority is \
+only down, start it instead: nothing is lost then.")]
+    Recover(RecoverArgs),
 }
 
 impl ClusterCommand {
@@ -108,6 +120,7 @@ impl ClusterCommand {
             | Self::Remove { http, .. }
             | Self::TransferLeader { http, .. } => http.json,
             Self::Certificates(args) => args.json(),
+            Self::Recover(args) => args.json,
         }
     }
 }
@@ -131,6 +144,7 @@ pub(crate) fn run(command: ClusterCommand) -> anyhow::Result<()> {
             resource::report(&http, &answer.body, leads)
         }
         ClusterCommand::Certificates(args) => certificates::make(&args),
+        ClusterCommand::Recover(args) => recover::recover(&args),
     }
 }
 

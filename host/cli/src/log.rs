@@ -308,6 +308,10 @@ fn record(frame: &Frame<'_>, bytes: &bytes::Bytes, bodies: bool) -> String {
             init.feature_level,
             init.written_by
         ),
+        Ok(Record::ClusterBegunAnew(anew)) => format!(
+            "ClusterBegunAnew {{ incarnation: {}, node: {}, since: {}, written_by: {:?} }}",
+            anew.incarnation, anew.node, anew.since.0, anew.written_by
+        ),
         // What a binding keeps from others is nobody's business here either.
         Ok(Record::BindingPut(mut put)) => {
             put.spec = without_secrets(&put.spec);

@@ -52,7 +52,7 @@ fn a_running_node_is_backed_up_and_its_copy_serves_the_same_messages() {
     let new_home = folder.path().join("home");
     fs::create_dir(&new_home).unwrap();
     let restored = run("restore", &backup, &[], Some(&new_home.join("data"))).succeeded();
-    assert!(restored.stderr.contains("never let both serve"), "{restored:?}");
+    assert!(restored.stderr.contains("cluster of one, node 2"), "{restored:?}");
     assert!(restored.stdout.contains("vouch serve --data-dir"), "{restored:?}");
     drop(node);
     let moved = tempfile::tempdir().unwrap();

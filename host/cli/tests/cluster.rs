@@ -9,53 +9,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::cluster::{INSECURE, Member, until};
+use support::cluster::{INSECURE, Member, bodies, first, join, three, until, voters_are};
 use support::{Ran, read, run, vouch};
-
-/// A node alone, with a topic and three messages, started again so that others can come.
-fn first(folder: &Path) -> Member {
-    let alone = Member::start(folder, &["--segment-size", "4MiB"]);
-    alone.admin(&["topic", "create", "t", "--queues", "1"]).succeeded();
-    for body in ["m1", "m2", "m3"] {
-        alone.client(&["message", "send", "t", "--body", body]).succeeded();
-    }
-    assert!(!alone.has("peer"), "who has no others listens to nobody");
-    alone.stop();
-    Member::start(folder, &INSECURE)
-}
-
-/// Adds a node by whoever leads, and lets it join by another one.
-fn join(leader: &Member, by: &Member, folder: &Path, more: &[&str]) -> Member {
-    let token = folder.with_extension("token");
-    let token = token.to_str().unwrap();
-    leader.admin(&[&["cluster", "add", "--token-file", token], more].concat()).succeeded();
-    Member::start(folder, &[&INSECURE[..], &["--join", by.at("peer"), "--token-file", token]].concat())
-}
-
-fn voters_are(members: &[&Member], voters: &[u64]) {
-    until("all know who votes", || members.iter().all(|member| member.status()["voters"] == json!(voters)));
-}
-
-/// Nodes 1, 2 and 3 vote; node 1 leads.
-fn three(folder: &Path) -> [Member; 3] {
-    let one = first(&folder.join("1"));
-    let two = join(&one, &one, &folder.join("2"), &[]);
-    let three = join(&one, &two, &folder.join("3"), &[]);
-    voters_are(&[&one, &two, &three], &[1, 2, 3]);
-    [one, two, three]
-}
-
-/// Bodies that a new group receives from whoever leads.
-fn bodies(leader: &Member, group: &str, count: &str) -> Vec<String> {
-    leader.admin(&["group", "create", group]);
-    let receive = ["message", "receive", "t", "--group", group, "--count", count, "--wait", "20s"];
-    let received = leader.client(&receive).succeeded().stdout;
-    let mut bodies: Vec<String> =
-        received.split_whitespace().filter(|word| word.starts_with('m')).map(str::to_owned).collect();
-    bodies.sort();
-    bodies.dedup();
-    bodies
-}
 
 fn leader_of(members: &[&Member]) -> Option<u64> {
     let leaders: Vec<Value> = members.iter().map(|member| member.status()["leader"].clone()).collect();

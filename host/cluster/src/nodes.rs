@@ -78,7 +78,14 @@ impl ClusterNode {
 impl Default for ClusterNodes {
     /// The node with which each cluster begins.
     fn default() -> Self {
-        Self { last: NodeId::FIRST, nodes: BTreeMap::from([(NodeId::FIRST, ClusterNode::invited(None, true))]) }
+        Self::of_one(NodeId::FIRST)
+    }
+}
+
+impl ClusterNodes {
+    /// The nodes of a cluster that begins anew: this one alone. Ids of before are not given again.
+    pub fn of_one(node: NodeId) -> Self {
+        Self { last: node, nodes: BTreeMap::from([(node, ClusterNode::invited(None, true))]) }
     }
 }
 

@@ -40,4 +40,4 @@ pub use timeouts::Draw;
 pub use view::Descriptor;
 pub use vote::Vote;
 
-pub use vouch_cluster::{GroupMembers, NodeId};
+pub use vouch_cluster::{ClusterIncarnation, GroupMembers, NodeId};

@@ -27,7 +27,7 @@ fn take(data: &Path, target: &Path) -> Result<Backup, BackupError> {
 }
 
 fn put_back(from: &Path, to: &Path) -> Result<Backup, BackupError> {
-    restore(from, to, &mut quiet())
+    restore(from, to, &mut quiet()).map(|restored| restored.backup)
 }
 
 fn check(from: &Path) -> Result<Backup, BackupError> {

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use vouch_broker::record::{NodeInvited, NodeStarted};
 use vouch_broker::{Millis, NotDone, NothingStored, ShardId, State};
 use vouch_commitlog::{CommitLog, EntryHeader, EntryKind, LogConfig, LogReader, NoteFile};
-use vouch_consensus::{Append, EntryId, NodeId, Said};
+use vouch_consensus::{Append, ClusterIncarnation, EntryId, NodeId, Said};
 use vouch_leader::testing::Living;
 use vouch_storage::{LogName, ReplicaFile, Requests, VERSION};
 
@@ -72,7 +72,13 @@ fn new_log(uncovered: bool) -> Start {
     let clock = Clock::start(Millis(0), Arc::new(SystemTimeSource));
     let signals = Arc::new(Signals::new(clock, Arc::new(Requests::due_at(vouch_commitlog::LogPosition::BEYOND))));
     let (on_begun, begun) = sync_channel(1);
-    let lead = Lead { cluster_id: CLUSTER, segment_size: SEGMENT, handle_key: [3; 32], leapt_from: None };
+    let lead = Lead {
+        cluster_id: CLUSTER,
+        segment_size: SEGMENT,
+        handle_key: [3; 32],
+        leapt_from: None,
+        incarnation: ClusterIncarnation::FIRST,
+    };
     Start { _folder: folder, output, reader, inbox, signals, lead: (lead, on_begun), begun }
 }
 

@@ -19,7 +19,7 @@ const PACE: GroupPace = GroupPace { election: 20, heartbeat: 4 };
 /// What is given cannot be.
 pub fn alone(recovery: &Recovery, note: &ReplicaNote) -> Result<Replica<LeaderEntry>, Broken> {
     let vote = Vote { term: note.term, given_to: note.vote };
-    behind(EntryId { index: recovery.last_index, term: recovery.last_term }, recovery.end, vote)
+    behind(note.node, EntryId { index: recovery.last_index, term: recovery.last_term }, recovery.end, vote)
 }
 
 /// What a member of a group begins with, whose folder is opened.
@@ -98,9 +98,13 @@ pub fn member(begins: Member<'_>) -> Result<Replica<LeaderEntry>, Broken> {
     })
 }
 
-/// The replica of a group of one whose log ends with this entry.
-pub(crate) fn behind(last: EntryId, end: LogPosition, vote: Vote) -> Result<Replica<LeaderEntry>, Broken> {
-    let node = NodeId::FIRST;
+/// The replica of a group of this node alone, whose log ends with this entry.
+pub(crate) fn behind(
+    node: NodeId,
+    last: EntryId,
+    end: LogPosition,
+    vote: Vote,
+) -> Result<Replica<LeaderEntry>, Broken> {
     Replica::new(ReplicaBeginning {
         node,
         members: GroupMembers::voters([node]),

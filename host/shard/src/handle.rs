@@ -40,6 +40,7 @@ impl Drop for Ending {
 /// A running shard.
 pub struct Shard {
     inbox: Arc<Inbox>,
+    signals: Arc<Signals>,
     /// Receives so far.
     receives: AtomicU64,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -64,13 +65,18 @@ impl Shard {
     ) -> std::io::Result<Self> {
         let (inbox, signals) = (links.inbox.clone(), links.signals.clone());
         let executor = Executor::new(state, output, links)?;
-        let ending = Ending { inbox: inbox.clone(), signals };
+        let ending = Ending { inbox: inbox.clone(), signals: signals.clone() };
         let run = move || {
             let _ending = ending;
             executor.run(lead);
         };
         let thread = std::thread::Builder::new().name("vouch-shard-0".to_owned()).spawn(run)?;
-        Ok(Self { inbox, receives: AtomicU64::new(0), thread: Mutex::new(Some(thread)) })
+        Ok(Self { inbox, signals, receives: AtomicU64::new(0), thread: Mutex::new(Some(thread)) })
+    }
+
+    /// What it shows of itself: what transactions are called, among else.
+    pub fn signals(&self) -> &Signals {
+        &self.signals
     }
 
     /// Bytes that are proposed and not answered.

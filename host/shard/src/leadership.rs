@@ -2,6 +2,7 @@
 
 use vouch_broker::Millis;
 use vouch_broker::record::ClusterInit;
+use vouch_cluster::ClusterIncarnation;
 use vouch_commitlog::LogPosition;
 
 /// All that the start proposed is durable and applied.
@@ -21,6 +22,8 @@ pub struct Lead {
     pub segment_size: u64,
     /// The same: secret, and drawn at random by whoever starts the node.
     pub handle_key: [u8; 32],
+    /// The life of the cluster that the folder belongs to. A log that does not say so yet is still on its way here.
+    pub incarnation: ClusterIncarnation,
     /// The last time in the log, if the clock leapt on from there at the start.
     pub leapt_from: Option<Millis>,
 }

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Notify, watch};
-use vouch_broker::{NothingStored, State};
-use vouch_cluster::{ClusterNodes, GroupMembers, NodeId};
+use vouch_broker::state::Incarnations;
+use vouch_broker::{HalfPosition, NothingStored, RecordPosition, Refusal, State, TransactionId};
+use vouch_cluster::{ClusterIncarnation, ClusterNodes, GroupMembers, NodeId};
 use vouch_storage::Requests;
 
 use crate::clock::Clock;
@@ -18,6 +19,8 @@ pub struct WhoBelongs {
     pub members: GroupMembers,
     /// All nodes, and where they are.
     pub nodes: ClusterNodes,
+    /// The lives of the cluster: what transactions are called outside goes by them.
+    pub incarnations: Incarnations,
 }
 
 /// What a shard shows of itself. All of it may be read at any time, by anybody.
@@ -102,6 +105,24 @@ impl Signals {
         self.scans.load(Ordering::Relaxed)
     }
 
+    /// What a transaction of the shard is called outside.
+    pub fn transaction_id(&self, half: HalfPosition) -> TransactionId {
+        self.belongs.borrow().incarnations.transaction_id(half)
+    }
+
+    /// The half message that an id names here.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownTransaction`] of one that another life of the cluster gave, or another shard.
+    pub fn half_of(&self, id: TransactionId) -> Result<HalfPosition, Refusal> {
+        self.belongs.borrow().incarnations.half_of(id)
+    }
+
+    /// The life of the cluster in which a record was written there.
+    pub fn incarnation_at(&self, position: RecordPosition) -> ClusterIncarnation {
+        self.belongs.borrow().incarnations.at(position)
+    }
+
     pub(crate) fn close(&self, why: NothingStored) {
         // The first reason stays.
         let _ = self.closed.set(why);
@@ -113,7 +134,8 @@ impl Signals {
 
     pub(crate) fn belong(&self, state: &State) {
         let (members, nodes) = (state.members().clone(), state.nodes().clone());
-        self.belongs.send_replace(WhoBelongs { members, nodes });
+        let incarnations = state.incarnations().clone();
+        self.belongs.send_replace(WhoBelongs { members, nodes, incarnations });
     }
 
     pub(crate) fn secrets_are(&self, state: &State) {

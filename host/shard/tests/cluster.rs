@@ -13,8 +13,8 @@ use vouch_broker::record::{MessagePlace, NodeInvited, NodeJoined, NodeLeaves, To
 use vouch_broker::state::Applied;
 use vouch_broker::testing::message;
 use vouch_broker::{Millis, NotDone, NothingStored, RecordPosition, ResourceName, ShardId, TopicConfig, TopicId};
-use vouch_cluster::{GroupMembers, NodeAddresses, NodeId};
-use vouch_commitlog::{Checkpoint, EntrySpan, LogIdentity, LogPosition, LogReader};
+use vouch_cluster::{ClusterIncarnation, GroupMembers, NodeAddresses, NodeId};
+use vouch_commitlog::{Checkpoint, EntrySpan, LogIdentity, LogPosition, LogReader, SEGMENT_HEADER_LEN};
 use vouch_consensus::{GroupMessage, Role};
 use vouch_leader::testing::Living;
 use vouch_shard::clock::{Clock, SystemTimeSource};
@@ -22,7 +22,7 @@ use vouch_shard::{
     Inbox, Lead, LeaderEntry, Member, Output, OutputLog, Peers, Request, Shard, ShardLinks, Signals, alone, member,
 };
 use vouch_storage::{
-    Folders, JoinedCluster, OnDamage, Opened, OpenedLog, Requests, StartError, StartProgress, StorageConfig,
+    Folders, JoinedCluster, OnDamage, Opened, OpenedLog, Requests, StartError, StartProgress, StorageConfig, backup,
 };
 
 const SEGMENT: u64 = 4 << 20;
@@ -114,7 +114,13 @@ impl TestNode {
         let clock = Clock::start(logged, Arc::new(SystemTimeSource));
         let signals = Arc::new(Signals::new(clock, Arc::new(Requests::due_at(LogPosition::BEYOND))));
         let (on_begun, begun) = sync_channel(1);
-        let lead = Lead { cluster_id, segment_size, handle_key: [3; 32], leapt_from: None };
+        let lead = Lead {
+            cluster_id,
+            segment_size,
+            handle_key: [3; 32],
+            leapt_from: None,
+            incarnation: ClusterIncarnation::FIRST,
+        };
         let of = LogIdentity { cluster_id, shard: 0, segment_size };
         let links = ShardLinks {
             inbox: inbox.clone(),
@@ -143,7 +149,12 @@ impl TestNode {
         let Applied::Invited { node } = invited else { panic!("{invited:?}") };
         let addresses = NodeAddresses { peer: format!("n{node}:7000"), grpc: String::new() };
         self.shard.propose_one(|out| NodeJoined { node, token, addresses }.encode(out)).await.unwrap();
-        JoinedCluster { cluster_id: self.cluster_id, node, segment_size: SEGMENT }
+        JoinedCluster {
+            cluster_id: self.cluster_id,
+            node,
+            segment_size: SEGMENT,
+            incarnation: ClusterIncarnation::FIRST,
+        }
     }
 
     async fn leads(&self) -> bool {
@@ -291,6 +302,26 @@ async fn who_is_cut_off_stores_nothing_and_learns_what_the_others_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_from_a_leader_that_is_cut_off_is_a_beginning_of_the_clusters_log() {
+    let mut three = Three::begin().await;
+    let cut = three.leader().await;
+    three.wires.cut_off.lock().unwrap().insert(cut.id);
+    let alone = cut.send(three.topic, "alone").await;
+    assert!(matches!(alone, Err(NotDone::Unknown(_))), "{alone:?}");
+    let (id, copy) = (cut.id, three.folder.path().join("copy"));
+    let taken = backup(&three.folder.path().join(id.to_string()), &copy, &mut |_| ()).unwrap();
+    assert!(taken.node_was_running && taken.of_several && taken.log_end < cut.reader.end(), "{taken:?}");
+    until("it leads no more", async || !cut.leads().await).await;
+    three.must_send("others").await;
+    let other = three.leader().await.id;
+    std::mem::take(&mut three.nodes).into_iter().for_each(TestNode::stop);
+    let log = |folder: &Path| std::fs::read(folder.join("shards/0/log").join(format!("{:020}.log", 0))).unwrap();
+    let (of_copy, of_cluster) = (log(&copy), log(&three.folder.path().join(other.to_string())));
+    let covered = SEGMENT_HEADER_LEN as usize..taken.log_end.0 as usize;
+    assert!(covered.end > 20 * 100 && of_copy[covered.clone()] == of_cluster[covered]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leadership_is_handed_to_a_member_that_is_named_and_the_first_may_leave_then() {
     let mut three = Three::begin().await;
     let leader = three.leader().await;
@@ -338,7 +369,14 @@ async fn all_that_restart_at_once_go_on_with_what_they_had() {
 async fn a_folder_joins_one_cluster_as_one_node_and_no_other() {
     let three = Three::begin().await;
     let cluster_id = three.nodes[0].cluster_id;
-    let joins = |cluster_id, node| Some(JoinedCluster { cluster_id, node: NodeId(node), segment_size: SEGMENT });
+    let joins = |cluster_id, node| {
+        Some(JoinedCluster {
+            cluster_id,
+            node: NodeId(node),
+            segment_size: SEGMENT,
+            incarnation: ClusterIncarnation::FIRST,
+        })
+    };
     let Three { folder, wires, nodes, .. } = three;
     nodes.into_iter().for_each(TestNode::stop);
     let refused = |id: &str, joins| {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use vouch_broker::ShardId;
 pub use vouch_commitlog::DEFAULT_SEGMENT_SIZE;
 use vouch_commitlog::{LogConfig, OpenError};
-use vouch_consensus::NodeId;
+use vouch_consensus::{ClusterIncarnation, NodeId};
 
 use crate::error::StartError;
 use crate::layout::ShardFolder;
@@ -29,6 +29,8 @@ pub struct JoinedCluster {
     pub node: NodeId,
     /// Bytes in a segment of the cluster's log.
     pub segment_size: u64,
+    /// The life of the cluster that it joins.
+    pub incarnation: ClusterIncarnation,
 }
 
 /// Settings of a shard on disk; every one is enforced.

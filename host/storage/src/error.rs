@@ -131,6 +131,13 @@ pub enum StartError {
         /// Whom the token is for.
         token: u64,
     },
+    /// Put back what belongs together.
+    #[error(
+        "the log in {} belongs to another life of its cluster than identity.json: files of two data folders were put together; put back \
+         what belongs together, or restore a backup into another folder",
+        .0.display()
+    )]
+    OfAnotherLife(PathBuf),
     /// Put the file back, or let the node join anew.
     #[error(
         "{} does not say what this node noted as a member of its cluster, which has or had others: without that it could vote twice, \

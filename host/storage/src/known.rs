@@ -73,16 +73,27 @@ impl Known {
         Self { durable: self.durable.max(covered), kept: self.kept.max(covered), ..self }
     }
 
+    /// The same where nobody else decides any more: all that is there stays.
+    #[must_use]
+    pub(crate) fn alone(self) -> Self {
+        Self { committed: u64::MAX, kept: LogPosition::BEYOND, ..self }
+    }
+
+    /// Nothing before this position is ever cut off by what others decide.
+    pub(crate) fn stays(&self) -> LogPosition {
+        self.kept
+    }
+
     /// The same for a look at a log to which somebody writes: less is certain to stay.
     pub(crate) fn while_it_is_written(self) -> Self {
         Self { durable: self.durable.min(self.kept), ..self }
     }
 
-    /// Where a copy of the log has to end, if it would reach beyond: behind this position a running node may be cutting, or the
-    /// next start will.
-    pub(crate) fn copied_to(&self, running: bool) -> LogPosition {
+    /// Where a copy of the log has to end, if it would reach beyond: behind this position a node is cutting, or will when it starts.
+    /// `others_decide`: what is not known to be committed may be cut off, too.
+    pub(crate) fn copied_to(&self, others_decide: bool) -> LogPosition {
         let cut = self.cut.map_or(LogPosition::BEYOND, |cut| cut.to);
-        if running { cut.min(self.kept) } else { cut }
+        if others_decide { cut.min(self.kept) } else { cut }
     }
 
     /// Lets the log be recovered, or read, by it.
@@ -90,7 +101,7 @@ impl Known {
         log.known_durable = self.durable;
         log.marks_prove = self.marks_prove;
         log.unfinished_cut = self.cut.map(|cut| UnfinishedCut { to: cut.to, end: cut.end });
-        if !self.marks_prove {
+        if self.kept != LogPosition::BEYOND {
             log.settles = Settles::ByCaller { from: self.kept };
         }
     }

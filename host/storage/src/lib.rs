@@ -1,6 +1,7 @@
 //! A shard on disk: opened into state, snapshotted, indexed, scrubbed, backed up, read when damaged. Whoever serves it, on
 //! whatever threads, is above; here nobody knows of a runtime, a client or a component.
 
+mod anew;
 mod backup;
 mod config;
 mod damaged;
@@ -15,6 +16,7 @@ mod position;
 mod progress;
 mod pull;
 mod recover;
+mod remains;
 mod replay;
 mod replica;
 mod scrub;
@@ -28,7 +30,8 @@ mod version;
 mod zeros;
 
 pub use backup::{
-    Backup, BackupError, BackupProgress, BackupStep, OnProgress, backup, check_backup, last_backup_ms, restore,
+    Backup, BackupError, BackupProgress, BackupStep, OnProgress, Restored, backup, check_backup, last_backup_ms,
+    restore,
 };
 pub use config::{DEFAULT_SEGMENT_SIZE, JoinedCluster, OnDamage, StorageConfig};
 pub use damaged::{DamagedLog, LostParts, is_break};
@@ -45,6 +48,7 @@ pub use pull::{
     MissingFile, OfferedBy, OfferedFile, PullError, PullOffer, PullStage, discard_gathered, open_offered,
     unsound_segments,
 };
+pub use remains::{ClusterRemains, HeldRemains, RemainsError};
 pub use replay::{UnreadableRecord, replay};
 pub use replica::{Committed, LogName, NotedCut, ReplicaError, ReplicaFile, ReplicaNote};
 pub use scrub::{LostFile, Scrub, ScrubReport, ScrubbedFiles};
@@ -56,3 +60,5 @@ pub use space::Space;
 pub use stored::{StoredError, message, record, record_len, transaction_at};
 pub use undecided::UndecidedTail;
 pub use version::{FEATURE_LEVEL, VERSION};
+// What of them stands in what is given here.
+pub use vouch_consensus::{ClusterIncarnation, NodeId};

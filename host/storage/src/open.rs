@@ -5,8 +5,9 @@ use std::ops::Range;
 use vouch_broker::{Millis, State};
 use vouch_commitlog::{Appender, Checkpoint, Durable, Entry, LogPosition, LogReader, Recovery};
 
-use vouch_consensus::{GroupMembers, NodeId};
+use vouch_consensus::NodeId;
 
+use crate::anew;
 use crate::config::StorageConfig;
 use crate::damaged::{self, DamagedLog};
 use crate::error::{StartError, failed};
@@ -96,6 +97,10 @@ pub fn open(
     let mut log = config.log(segment_size);
     (log.directory, log.cluster_id) = (config.folder().log(), identity.cluster_id()?);
     let name = LogName { cluster_id: log.cluster_id, shard: config.shard };
+    let begins = identity.begins();
+    if let Some(life) = begins {
+        anew::begin(config, &log, name, life, &snapshots, progress)?;
+    }
     let known = Known::of_shard(&config.folder(), name, &snapshots)?;
     known.tell(&mut log);
     let recover = || recover(&snapshots, &snapshot_dir, log.clone(), known.committed, on_durable, progress);
@@ -117,7 +122,8 @@ pub fn open(
             check_feature_level(&state)?;
             snapshots.prepare().map_err(failed("tidy", &snapshot_dir))?;
             let logged = state.cluster().clock.max(Millis(recovery.last_leader_time_ms));
-            let mut replica = Box::new(ReplicaFile::of_shard(&config.folder(), name, &recovery)?);
+            let began = begins.map_or(NodeId::FIRST, |life| life.node);
+            let mut replica = Box::new(ReplicaFile::of_shard(&config.folder(), name, &recovery, began)?);
             be_who_it_is(&folders, &state, config, &mut replica, &mut appender, &recovery)?;
             if replica.note().member {
                 let ended = replica.end_with_an_entry(&mut appender, &recovery);
@@ -140,7 +146,7 @@ pub fn open(
 }
 
 /// Nobody starts as another than he is: a node that joined a cluster is a member of it before it has anything, and one that is a
-/// member, or was, says nothing without what it noted.
+/// member, or was, says nothing without what it noted. With whom a cluster began, or began anew, is told by its log.
 fn be_who_it_is(
     folders: &Folders,
     state: &State,
@@ -150,6 +156,11 @@ fn be_who_it_is(
     recovery: &Recovery,
 ) -> Result<(), StartError> {
     let (note, joined) = (replica.note(), folders.identity().node);
+    let began = folders.identity().begins().map(|life| life.node);
+    let begins = joined.is_none() || began.is_some();
+    if begins && state.incarnations().current() != folders.incarnation() {
+        return Err(StartError::OfAnotherLife(config.data_dir.clone()));
+    }
     if note.member {
         let fits = joined.is_none_or(|node| node == note.node.0);
         let (path, node) = (config.data_dir.clone(), note.node.0);
@@ -160,7 +171,10 @@ fn be_who_it_is(
         };
     }
     match joined {
-        None if *state.members() == GroupMembers::voters([NodeId::FIRST]) => Ok(()),
+        _ if begins => {
+            let alone = state.members().is_only(note.node) && note.node == began.unwrap_or(NodeId::FIRST);
+            if alone { Ok(()) } else { Err(StartError::MemberWithoutNote(config.folder().replica())) }
+        }
         Some(node) if recovery.last_index == 0 => {
             // What comes into the log is decided by others.
             appender.settle_by_caller();

@@ -35,7 +35,8 @@ pub(crate) fn check(hello: &PeerHello, me: &PeerIdentity, certificate: Option<&C
     }
     if from.cluster_incarnation != me.cluster_incarnation {
         return Err(format!(
-            "this node is in incarnation {} of the cluster, and you are in incarnation {}: one of the two was not restored with it",
+            "this node is in incarnation {:08X} of the cluster, and you are in incarnation {:08X}: it was restored or recovered without \
+             one of the two, which comes back with an empty folder and a new token (`vouch cluster add`)",
             me.cluster_incarnation, from.cluster_incarnation
         ));
     }
@@ -77,7 +78,7 @@ mod tests {
         let restored = PeerIdentity { cluster_incarnation: 4, ..node(2) };
         for (hello, said) in [
             (hello(other_cluster, 1, 0), "belongs to cluster abab"),
-            (hello(restored, 1, 0), "in incarnation 3 of the cluster, and you are in incarnation 4"),
+            (hello(restored, 1, 0), "in incarnation 00000003 of the cluster, and you are in incarnation 00000004"),
             (hello(PeerIdentity { incarnation: 9, ..node(1) }, 1, 0), "two nodes have one identity"),
             (hello(node(2), 3, 0), "this is node 1, and node 3 is meant"),
             (hello(node(2), 1, 100), "its earlier life is meant"),

@@ -10,8 +10,8 @@ use vouch_broker::State;
 use vouch_broker::state::PartView;
 use vouch_fuzz::{repair_part, within_memory};
 
-static SNAPSHOT: &[u8] = include_bytes!("../../../host/broker/fixtures/snapshot-v6");
-static PART: &[u8] = include_bytes!("../../../host/broker/fixtures/snapshot-v6.part-4711");
+static SNAPSHOT: &[u8] = include_bytes!("../../../host/broker/fixtures/snapshot-v7");
+static PART: &[u8] = include_bytes!("../../../host/broker/fixtures/snapshot-v7.part-4711");
 
 const ID: u64 = 4711;
 

@@ -13,12 +13,13 @@ use vouch_fuzz::{repair_snapshot, within_memory};
 const FACTOR: usize = 512;
 
 /// The parts of the snapshots that are kept as fixtures, which the seeds of this target are.
-static PARTS: [&[u8]; 5] = [
+static PARTS: [&[u8]; 6] = [
     include_bytes!("../../../host/broker/fixtures/snapshot-v2.part-4711"),
     include_bytes!("../../../host/broker/fixtures/snapshot-v3.part-4711"),
     include_bytes!("../../../host/broker/fixtures/snapshot-v4.part-4711"),
     include_bytes!("../../../host/broker/fixtures/snapshot-v5.part-4711"),
     include_bytes!("../../../host/broker/fixtures/snapshot-v6.part-4711"),
+    include_bytes!("../../../host/broker/fixtures/snapshot-v7.part-4711"),
 ];
 
 fn read(bytes: &[u8], part: &'static [u8]) -> Result<(RecordPosition, State), SnapshotError> {

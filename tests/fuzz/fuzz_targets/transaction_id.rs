@@ -4,11 +4,13 @@
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use vouch_broker::{HalfPosition, ShardId, TransactionId};
+use vouch_cluster::ClusterIncarnation;
 use vouch_fuzz::within_memory;
 
 #[derive(Arbitrary, Debug)]
 struct Case<'a> {
     shard: u16,
+    incarnation: u32,
     position: u64,
     /// Characters that somebody changes, and what he appends.
     changes: Vec<(u8, u8)>,
@@ -25,7 +27,7 @@ fn check(text: &str) {
 }
 
 fuzz_target!(|case: Case| {
-    let id = TransactionId { shard: ShardId(case.shard), half: HalfPosition(case.position) };
+    let id = TransactionId { incarnation: ClusterIncarnation(case.incarnation), ..TransactionId::of_first_life(ShardId(case.shard), HalfPosition(case.position)) };
     assert_eq!(id.to_string().parse(), Ok(id));
     let mut changed = id.to_string().into_bytes();
     for (at, byte) in case.changes {

@@ -1,8 +1,10 @@
 //! Records about the log itself: whose it is, who opened it, and what its time did.
 
+use vouch_cluster::{ClusterIncarnation, NodeId};
+
 use super::Fields;
 use super::codec::{DecodeError, Reader, Writer};
-use crate::Millis;
+use crate::{Millis, RecordPosition};
 
 /// The kinds of this family, each with its sentence: a link of the chain of [`super::each_kind`].
 macro_rules! cluster_kinds {
@@ -16,6 +18,8 @@ macro_rules! cluster_kinds {
             Leapt,
             /// The time that was in doubt did pass.
             LeapsBelieved,
+            /// The cluster begins anew, as one node.
+            ClusterBegunAnew,
         }
     };
 }
@@ -118,5 +122,43 @@ impl Fields for LeapsBelieved {
 
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self { to: Millis(r.u64("leaps to")?) })
+    }
+}
+
+/// A backup was restored, or what was left after the loss of a majority goes on: the cluster begins anew, as one node, in another
+/// life (ruling 31). Alone in its entry, which is of the kind *members* and in a term above all others; nobody voted for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterBegunAnew {
+    /// The life that begins, drawn at random. Never the first.
+    pub incarnation: ClusterIncarnation,
+    /// The only node: an id that none had before.
+    pub node: NodeId,
+    /// What lies from here on may not be what the life before had there: it is named as of the new life. Not behind this record.
+    pub since: RecordPosition,
+    /// Key of the check value in receipt handles from now on: those of before are void.
+    pub handle_key: [u8; 32],
+    /// Version of Vouch that wrote it.
+    pub written_by: String,
+}
+
+impl Fields for ClusterBegunAnew {
+    const KIND: u16 = 24;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.u32(self.incarnation.0);
+        w.u64(self.node.0);
+        w.u64(self.since.0);
+        w.0.extend_from_slice(&self.handle_key);
+        w.text(&self.written_by);
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            incarnation: ClusterIncarnation(r.u32("cluster incarnation")?),
+            node: NodeId(r.u64("node")?),
+            since: RecordPosition(r.u64("since")?),
+            handle_key: r.take(32, "handle key")?.try_into().expect("thirty-two bytes were taken"),
+            written_by: r.string("written by")?,
+        })
     }
 }

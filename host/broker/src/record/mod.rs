@@ -156,7 +156,7 @@ macro_rules! records {
 
 /// Whether a record of this kind changes who belongs to the cluster: it is alone in its entry.
 pub const fn changes_members(kind: u16) -> bool {
-    kind == MembersChanged::KIND
+    matches!(kind, MembersChanged::KIND | ClusterBegunAnew::KIND)
 }
 
 /// Whether records of this kind change how far a group is. Whoever decides on deliveries reckons with those that are

@@ -15,9 +15,16 @@ pub(super) struct ClusterMembers {
     pub(super) nodes: ClusterNodes,
 }
 
+impl ClusterMembers {
+    /// Those of a cluster that begins, or begins anew, with this node.
+    pub(super) fn of_one(node: NodeId) -> Self {
+        Self { group: GroupMembers::voters([node]), nodes: ClusterNodes::of_one(node) }
+    }
+}
+
 impl Default for ClusterMembers {
     fn default() -> Self {
-        Self { group: GroupMembers::voters([NodeId::FIRST]), nodes: ClusterNodes::default() }
+        Self::of_one(NodeId::FIRST)
     }
 }
 

@@ -6,6 +6,7 @@ mod dedup;
 mod fault;
 mod filters;
 mod groups;
+mod incarnations;
 mod index_entry;
 mod kept;
 mod leaps;
@@ -36,6 +37,7 @@ pub use fault::{Gaps, PartError, QueueGap, SnapshotError};
 pub use filters::{FILTER_TAGS_MAX, FILTERS_MAX, Filters, GROUP_FILTER_TAGS_MAX, NoFilterRoom};
 pub(crate) use groups::FilterTags;
 pub use groups::{GAPS_MAX, GROUPS_MAX, Gap, Group, Groups, MADE_GROUPS_MAX, PIN_MS, UNUSED_GROUPS_MAX, UNUSED_MS};
+pub use incarnations::{INCARNATIONS_MAX, Incarnations};
 pub use index_entry::{EntryAt, IndexEntry};
 pub use kept::{KEPT_BYTES_MAX, KEPT_KEY_COST, KEPT_KEY_MAX, KEPT_VALUE_MAX, KeptValue, Namespace, Namespaces};
 pub use leaps::{LEAPS_MAX, Leap, Leaps, Now};
@@ -73,6 +75,7 @@ use crate::{Handle, Millis, RecordPosition, Refusal};
 #[derive(Default)]
 pub struct State {
     cluster: Cluster,
+    incarnations: Incarnations,
     members: ClusterMembers,
     leaps: Leaps,
     topics: Topics,
@@ -100,6 +103,11 @@ impl State {
     /// Identity of the cluster and the log's clock.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// The lives of the cluster, of which it is in the last.
+    pub fn incarnations(&self) -> &Incarnations {
+        &self.incarnations
     }
 
     /// Who belongs to the cluster: its first node alone, until the log says otherwise.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::dedup::Dedup;
 use super::fault::{Gaps, PartError, QueueGap, SnapshotError};
+use super::incarnations::Incarnations;
 use super::index_entry::INDEX_ENTRY_LEN;
 use super::kept::Namespaces;
 use super::leaps::Leaps;
@@ -186,6 +187,7 @@ impl State {
     pub fn snapshot(&self, position: RecordPosition) -> Vec<u8> {
         let Self {
             cluster,
+            incarnations,
             members,
             leaps,
             topics,
@@ -221,6 +223,9 @@ impl State {
         }
         if *kept != Namespaces::default() {
             snapshot::section(&mut bytes, kept);
+        }
+        if *incarnations != Incarnations::default() {
+            snapshot::section(&mut bytes, incarnations);
         }
         bytes
     }
@@ -286,6 +291,7 @@ impl State {
             members: snapshot::next_if_there(&mut r, from)?,
             secrets: snapshot::next_if_there(&mut r, from)?,
             kept: snapshot::next_if_there(&mut r, from)?,
+            incarnations: snapshot::next_if_there(&mut r, from)?,
             named,
             health,
             last_applied: None,
@@ -313,6 +319,7 @@ impl State {
             Readable::of::<ClusterMembers>(),
             Readable::of::<SealedSecrets>(),
             Readable::of::<Namespaces>(),
+            Readable::of::<Incarnations>(),
         ];
         snapshot::check(bytes, &SECTIONS, &last)
     }

@@ -68,7 +68,7 @@ impl<B: EndsAt> Replica<B> {
     /// A leader that votes no more leads no more: those who are left elect one of them.
     ///
     /// # Panics
-    /// If no step leads from the members of before to these.
+    /// If there is no voter among them.
     pub fn members_are(&mut self, members: &GroupMembers) {
         let members = members.clone();
         self.guarded(|replica| {
@@ -81,24 +81,36 @@ impl<B: EndsAt> Replica<B> {
                 let term = raft.term;
                 raft.become_follower(term, raft::INVALID_ID);
             }
-            let from = replica.members();
-            if from == members {
-                return;
-            }
-            let mut change = ConfChangeV2::default();
-            if !from.is_joint() {
-                change.set_changes(steps(&from, &members).into());
-                if members.is_joint() {
-                    change.set_transition(ConfChangeTransition::Explicit);
-                }
-            }
-            let state =
-                replica.raw.apply_conf_change(&change).expect("a step leads from the members of before to these");
-            assert!(
-                replica.members() == members,
-                "the group has other members than its log says: {state:?}, {members:?}"
-            );
+            replica.lead_to(&members);
+            let found = replica.members();
+            assert!(found == members, "the group has other members than its log says: {found:?}, {members:?}");
         });
+    }
+
+    /// Lets the crate have these members, by as many changes of its own as it takes: one for a step, more where the group began
+    /// anew, which asks nobody who was there before.
+    fn lead_to(&mut self, members: &GroupMembers) {
+        if self.is_joint() && self.members() != *members {
+            self.change(&ConfChangeV2::default());
+        }
+        let from = self.members();
+        if from == *members {
+            return;
+        }
+        let jumps = !members.is_joint() && from.voters.symmetric_difference(&members.voters).count() > 1;
+        let mut change = ConfChangeV2::default();
+        change.set_changes(steps(&from, members).into());
+        if members.is_joint() || jumps {
+            change.set_transition(ConfChangeTransition::Explicit);
+        }
+        self.change(&change);
+        if jumps {
+            self.change(&ConfChangeV2::default());
+        }
+    }
+
+    fn change(&mut self, change: &ConfChangeV2) {
+        self.raw.apply_conf_change(change).expect("a step leads from the members of before to these");
     }
 
     /// The members, as the crate knows them.

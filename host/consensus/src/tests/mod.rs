@@ -1,4 +1,5 @@
 mod alone;
+mod anew;
 mod behind;
 mod bench;
 mod broken;

@@ -24,7 +24,7 @@ fn question(transaction: u64) -> Question {
 }
 
 fn question_of(half: u64, body: Bytes) -> Question {
-    let transaction = TransactionId { shard: ShardId::FIRST, half: HalfPosition(half) };
+    let transaction = TransactionId::of_first_life(ShardId::FIRST, HalfPosition(half));
     let message = NewMessage {
         message_id: "m".to_owned(),
         tag: None,
@@ -61,7 +61,7 @@ fn asked(stream: &mut TelemetryOutput) -> Option<String> {
 }
 
 fn id(half: u64) -> Option<String> {
-    Some(TransactionId { shard: ShardId(0), half: HalfPosition(half) }.to_string())
+    Some(TransactionId::of_first_life(ShardId(0), HalfPosition(half)).to_string())
 }
 
 #[test]

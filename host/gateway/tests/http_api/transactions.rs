@@ -111,9 +111,9 @@ async fn ids_that_are_no_transaction_are_not_found() {
     let api = Api::start().await;
     api.transaction_topic("orders").await;
     api.half("orders", "m1").await;
-    let other_shard = TransactionId { shard: ShardId(1), half: HalfPosition(0) }.to_string();
-    let nowhere = TransactionId { shard: ShardId(0), half: HalfPosition(1) }.to_string();
-    let beyond = TransactionId { shard: ShardId(0), half: HalfPosition(u64::MAX) }.to_string();
+    let other_shard = TransactionId::of_first_life(ShardId(1), HalfPosition(0)).to_string();
+    let nowhere = TransactionId::of_first_life(ShardId(0), HalfPosition(1)).to_string();
+    let beyond = TransactionId::of_first_life(ShardId(0), HalfPosition(u64::MAX)).to_string();
     for id in ["x", "T0", "%20", &other_shard, &nowhere, &beyond] {
         api.get(&format!("/v1/transactions/{id}")).await.expect_problem(404, "unknown-transaction");
         for action in ["commit", "rollback", "resume"] {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use vouch_broker::record::{Record, SettledHead};
 use vouch_broker::state::{BindingEntry, OpenTransaction};
-use vouch_broker::{HalfPosition, Millis, ResourceName, State, TopicId};
+use vouch_broker::{HalfPosition, Millis, ResourceName, State, TopicId, TransactionId};
 
 use super::errors::{AskError, AskErrors};
 use super::under_way::Ask;
@@ -49,6 +49,8 @@ pub enum Checker {
 pub struct Due {
     /// About this transaction.
     pub transaction: HalfPosition,
+    /// What it is called outside.
+    pub id: TransactionId,
     /// Of this topic.
     pub topic: ResourceName,
     /// Who is asked.
@@ -329,6 +331,7 @@ impl Schedule {
         self.put(transaction, Tracked { topic: open.topic, number, phase, no_answers });
         Some(Due {
             transaction,
+            id: state.incarnations().transaction_id(transaction),
             topic: topic.clone(),
             checker: checker.clone(),
             number,

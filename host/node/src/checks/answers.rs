@@ -14,7 +14,6 @@ use super::Asker;
 use super::binding::Bound;
 use crate::effects::{CallRuns, Settler};
 use crate::metrics::CheckOutcome;
-use crate::served_shard::transaction_id;
 
 /// Pause before a transaction is looked at again whose producers went away.
 pub(super) const ASK_AGAIN_MS: u64 = 1000;
@@ -149,8 +148,7 @@ pub(super) async fn finish(asker: &Asker, due: &Due, recorded: Result<(), NotDon
             ask_again(asker, due, asker.clock.now()).await;
         }
         Err(refusal) => {
-            let id = transaction_id(due.transaction);
-            tracing::warn!(transaction = %id, %refusal, "what was answered could not be recorded; asking again");
+            tracing::warn!(transaction = %due.id, %refusal, "what was answered could not be recorded; asking again");
             ask_again(asker, due, asker.clock.now().plus_ms(ASK_AGAIN_MS)).await;
         }
     }

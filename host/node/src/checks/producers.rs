@@ -13,7 +13,6 @@ use vouch_leader::checks::Due;
 
 use super::{Asker, ended};
 use crate::metrics::{CheckOutcome, PRODUCER};
-use crate::served_shard::transaction_id;
 use crate::sessions::{AfterAsk, Asked};
 use crate::sessions::{CheckCommand, Question};
 
@@ -34,7 +33,7 @@ pub(super) async fn ask_producers(asker: &Asker, due: &Due) {
         }
         Err(error) => return no_answer(asker, due, HALVES, Unanswered::of("producer", None, error)).await,
     };
-    let command = CheckCommand { topic: due.topic.clone(), transaction: transaction_id(due.transaction), half };
+    let command = CheckCommand { topic: due.topic.clone(), transaction: due.id, half };
     let mut tried = Vec::new();
     let silent = loop {
         let note = |client: &str, question: &Question| due.ask.note(client, Arc::new(question.clone()));

@@ -6,8 +6,6 @@ use vouch_broker::StoredMessage;
 use vouch_leader::checks::{Checker, Due};
 use vouch_registry::Digest;
 
-use crate::served_shard::transaction_id;
-
 /// Opens the span of one ask, up to the record that it ends with. All that is logged within it says which transaction it is
 /// about; where a component is asked, of which binding it is and which one: a binding may have been set anew meanwhile.
 pub(super) fn of(due: &Due) -> Span {
@@ -18,7 +16,7 @@ pub(super) fn of(due: &Due) -> Span {
     info_span!(
         parent: None,
         "check",
-        transaction = %transaction_id(due.transaction),
+        transaction = %due.id,
         topic = %due.topic,
         number = due.number,
         binding,

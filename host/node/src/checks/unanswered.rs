@@ -13,7 +13,6 @@ use vouch_leader::checks::Due;
 use super::Asker;
 use crate::components::{Answerer, BindingsThen};
 use crate::metrics::{CheckOutcome, PRODUCER};
-use crate::served_shard::transaction_id;
 
 /// A transaction on which its component failed so often in a row is parked, if the same binding answered others since the
 /// first of these failures (ruling 4).
@@ -69,7 +68,7 @@ fn say_over(checker: &str, outage: AfterAnswer) {
 
 /// Says that a checker gave no answer, also where somebody else is asked for it.
 pub(super) async fn tell_unanswered(asker: &Asker, due: &Due, checker: &str, unanswered: &Unanswered) {
-    let id = transaction_id(due.transaction);
+    let id = due.id;
     let (by, text) = (&unanswered.by, &unanswered.text);
     let said = asker.outages.no_answer(checker, unanswered.binding, Instant::now());
     if said == Some(1) {
@@ -111,13 +110,13 @@ pub(super) async fn no_answer(asker: &Asker, due: &Due, checker: &str, unanswere
             error: unanswered.text,
             trace: unanswered.trace,
         };
-        park(asker, failed).await;
+        park(asker, due, failed).await;
     }
 }
 
 /// Parks a transaction on which its component always fails; a decision still ends it.
-async fn park(asker: &Asker, failed: ComponentFailed) {
-    let id = transaction_id(failed.transaction);
+async fn park(asker: &Asker, due: &Due, failed: ComponentFailed) {
+    let id = due.id;
     match asker.shard.propose_one(|out| failed.encode(out)).await {
         // What is parked is told where it is applied. Or somebody decided meanwhile, or the binding was set anew.
         Ok(_) | Err(NotDone::Refused(Refusal::AlreadyEnded { .. })) => {}

@@ -98,7 +98,10 @@ impl Nodes {
         let until = Millis(self.clock.now().0.saturating_add(TOKEN_LASTS_MS));
         let invited = NodeInvited { token: ClusterToken::digest(&secret), until, votes_at_once };
         match self.shard.propose_one(|out| invited.encode(out)).await? {
-            Applied::Invited { node } => Ok(ClusterToken::new(self.cluster_id, node, self.segment_size, secret)),
+            Applied::Invited { node } => {
+                let token = ClusterToken::new(self.cluster_id, node, self.segment_size, secret);
+                Ok(token.in_life(self.belongs.borrow().incarnations.current()))
+            }
             other => Err(NotDone::Unknown(format!("an invitation was answered with {other:?}"))),
         }
     }

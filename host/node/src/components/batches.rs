@@ -111,7 +111,7 @@ impl WaitingBatch {
 mod tests {
     use std::sync::Arc;
 
-    use vouch_broker::{HalfPosition, Millis, ResourceName};
+    use vouch_broker::{HalfPosition, Millis, ResourceName, ShardId, TransactionId};
     use vouch_leader::checks::Checker;
 
     use super::*;
@@ -119,6 +119,7 @@ mod tests {
     fn due(transaction: u64) -> Due {
         Due {
             transaction: HalfPosition(transaction),
+            id: TransactionId::of_first_life(ShardId::FIRST, HalfPosition(transaction)),
             topic: ResourceName::plain("t"),
             checker: Checker::Producer,
             number: 1,

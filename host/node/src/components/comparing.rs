@@ -11,7 +11,6 @@ use vouch_shard::clock::Clock;
 use super::pending::{Answerer, CheckQuestion};
 use super::standing::Contradiction;
 use crate::effects::Effects;
-use crate::served_shard::transaction_id;
 
 /// How old a transaction is made out to be at its last check: whatever a binding waits for is over by then.
 pub(super) const LONG_MS: u64 = 365 * 24 * 60 * 60 * 1000;
@@ -44,6 +43,7 @@ pub(crate) async fn compare(
     let now = clock.now();
     let opened_at = Millis(now.0.saturating_sub(LONG_MS).min(half.stored_at.0));
     let (number, checks_left) = (10, 0);
+    let transaction = effects.shard.signals().transaction_id(transaction);
     let question = CheckQuestion { transaction, topic: topic.clone(), opened_at, asked_at: now, number, checks_left };
     let (asking, keys) = (answerer.clone(), half.message.keys.clone());
     let pending = tokio::task::spawn_blocking(move || asking.pending(&question, half)).await;
@@ -61,7 +61,7 @@ pub(crate) async fn compare(
         Compared::Agrees
     } else {
         Compared::Contradicts(Contradiction {
-            transaction: transaction_id(transaction).to_string(),
+            transaction: transaction.to_string(),
             topic: topic.to_string(),
             keys,
             ended: word(outcome),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use vouch_broker::{BodyEncoding, HalfPosition, MessageKind, Millis, ResourceName, StoredMessage};
+use vouch_broker::{BodyEncoding, MessageKind, Millis, ResourceName, StoredMessage, TransactionId};
 use vouch_plugin::{Binding, Message, Pending};
 use vouch_protocol::DecompressError;
 use vouch_protocol::limits::DECOMPRESSED_BODY_MAX_BYTES;
@@ -12,7 +12,6 @@ use vouch_protocol::limits::DECOMPRESSED_BODY_MAX_BYTES;
 use super::batches::WaitingBatch;
 use super::standing::BindingNotes;
 use crate::effects::Settler;
-use crate::served_shard::transaction_id;
 use vouch_leader::checks::Due;
 
 /// A binding that can be asked.
@@ -35,7 +34,7 @@ pub(crate) struct Answerer {
 
 /// What a component is asked, but for the half message.
 pub(crate) struct CheckQuestion {
-    pub(crate) transaction: HalfPosition,
+    pub(crate) transaction: TransactionId,
     pub(crate) topic: ResourceName,
     pub(crate) opened_at: Millis,
     pub(crate) asked_at: Millis,
@@ -45,7 +44,7 @@ pub(crate) struct CheckQuestion {
 
 impl From<&Due> for CheckQuestion {
     fn from(due: &Due) -> Self {
-        let Due { transaction, opened_at, asked_at, number, checks_left, .. } = *due;
+        let Due { id: transaction, opened_at, asked_at, number, checks_left, .. } = *due;
         Self { transaction, topic: due.topic.clone(), opened_at, asked_at, number, checks_left }
     }
 }
@@ -56,7 +55,7 @@ impl Answerer {
     /// Decompresses the body: takes up to a second and up to `limits.memory`, so it belongs into a place of the
     /// binding.
     pub(crate) fn pending(&self, question: &CheckQuestion, half: StoredMessage) -> Pending {
-        let id = transaction_id(question.transaction).to_string();
+        let id = question.transaction.to_string();
         Pending {
             half: self.message(&id, &question.topic, &half),
             transaction_id: id,

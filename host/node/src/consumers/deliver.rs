@@ -85,7 +85,8 @@ impl Consumer {
         let unreadable = |why: vouch_broker::record::DecodeError| NotDone::internal(why.to_string());
         let first = before_carried(&record).map_err(unreadable)?.map_or(leased.position, |(from, _)| from);
         let (_, message) = stored::message(&self.of.log, leased.position)?;
-        let key = delivery_key(self.of.effects.cluster_id, leased.place.group, first);
+        let incarnation = self.of.shard.signals().incarnation_at(first);
+        let key = delivery_key(self.of.effects.cluster_id, incarnation, leased.place.group, first);
         Ok(Read { message, key })
     }
 

@@ -7,7 +7,7 @@ use vouch_commitlog::LogPosition;
 use vouch_broker::state::{Body, QueueGap};
 use vouch_broker::{NotDone, QueueOffset, RecordPosition, State, TopicId};
 
-use crate::served_shard::transaction_id;
+use vouch_shard::Signals;
 
 use super::{DamagedStretch, LogDamage, LostContent, LostMessages};
 
@@ -40,7 +40,7 @@ impl LogDamage {
                 let range = vouch_storage::records_in(&(stretch.from..stretch.to));
                 let look_in = range.clone();
                 let look = move |state: &State| state.bodies_in(look_in, BODIES_MAX);
-                found.push(StretchSearch::new(n, range, self.shard.read(look).await?));
+                found.push(StretchSearch::new(n, range, self.shard.read(look).await?, self.shard.signals()));
             }
         }
         let first = found.iter().map(|found| found.range.start).min().unwrap_or(RecordPosition::START);
@@ -90,13 +90,13 @@ struct StretchSearch {
 
 impl StretchSearch {
     /// Begins with what is known without looking through the queues.
-    fn new(stretch: usize, range: Range<RecordPosition>, bodies: Vec<Body>) -> Self {
+    fn new(stretch: usize, range: Range<RecordPosition>, bodies: Vec<Body>, signals: &Signals) -> Self {
         let mut known = LostContent { omitted: u64::from(bodies.len() == BODIES_MAX), ..LostContent::default() };
         for body in bodies {
             match body.transaction {
                 None => known.component_pieces += 1,
                 Some(_) if known.transactions.len() == ROWS_MAX => known.omitted += 1,
-                Some(transaction) => known.transactions.push(transaction_id(transaction)),
+                Some(transaction) => known.transactions.push(signals.transaction_id(transaction)),
             }
         }
         Self { stretch, range, known, rows: Vec::new() }

@@ -28,7 +28,7 @@ fn handle() -> Handle {
 }
 
 fn transaction() -> TransactionId {
-    TransactionId { shard: ShardId::FIRST, half: HalfPosition(4096) }
+    TransactionId::of_first_life(ShardId::FIRST, HalfPosition(4096))
 }
 
 /// With every field set, and bytes that are no text.

@@ -5,8 +5,8 @@ use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::{MessageKind, Millis, NotDone, Refusal, check::CheckOverrides};
 
 use crate::directory::TopicRoute;
-use crate::served_shard::transaction_id;
 use crate::{Receipt, SendRequest};
+use vouch_shard::Signals;
 
 /// The records of a send, all for the next queue of its topic.
 ///
@@ -51,10 +51,10 @@ fn kind_name(kind: MessageKind) -> &'static str {
 }
 
 /// What the sender hears of one record.
-pub(super) fn receipt(outcome: Outcome) -> Result<Receipt, NotDone> {
+pub(super) fn receipt(outcome: Outcome, signals: &Signals) -> Result<Receipt, NotDone> {
     match outcome? {
         Applied::Stored { queue, offset } => Ok(Receipt::Stored { queue, offset }),
-        Applied::Prepared { transaction } => Ok(Receipt::Prepared { transaction: transaction_id(transaction) }),
+        Applied::Prepared { transaction } => Ok(Receipt::Prepared { transaction: signals.transaction_id(transaction) }),
         Applied::Done => Ok(Receipt::InMemory),
         other => Err(NotDone::Unknown(format!("a send was answered with {other:?}"))),
     }

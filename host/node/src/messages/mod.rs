@@ -98,7 +98,7 @@ impl Messages {
         if in_memory {
             self.metrics.messages_in_memory.fetch_add(stored, Ordering::Relaxed);
         }
-        outcomes.into_iter().map(receipt).collect()
+        outcomes.into_iter().map(|outcome| receipt(outcome, self.shard.signals())).collect()
     }
 
     /// Waits for messages of a topic and leases them to the caller. Empty if none came in time; it waits for 20 s at

@@ -83,7 +83,7 @@ mod tests {
 
     fn admission(me: u64, nodes: ClusterNodes) -> ClusterAdmission {
         let members = GroupMembers::voters([NodeId(1)]);
-        let (_, belongs) = watch::channel(WhoBelongs { members, nodes });
+        let (_, belongs) = watch::channel(WhoBelongs { members, nodes, ..WhoBelongs::default() });
         ClusterAdmission { me: NodeId(me), belongs, hearsay: Arc::default() }
     }
 

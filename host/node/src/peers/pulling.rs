@@ -21,7 +21,7 @@ use super::offering::{LEFT, OFFER, TAKEN};
 use super::removal::tells_removal;
 use super::runtime::PeerRuntime;
 use super::settings::PeerSettings;
-use super::speaking::{CLUSTER_INCARNATION, is_own};
+use super::speaking::is_own;
 
 /// Bytes that are asked for at once: so often the other node hears that this one goes on.
 const STRETCH: u64 = 64 << 20;
@@ -71,7 +71,7 @@ pub(crate) fn pull(
 fn transport(settings: &PeerSettings, stage: &PullStage) -> Result<Transport, StartError> {
     let identity = PeerIdentity {
         cluster: stage.cluster_id(),
-        cluster_incarnation: CLUSTER_INCARNATION,
+        cluster_incarnation: stage.cluster_incarnation().0,
         node: stage.node().0,
         // Later than the life of this start, and earlier than that of the next.
         incarnation: stage.incarnation().max(1) << 32 | u64::from(u32::MAX),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
-use vouch_cluster::{ClusterNode, ClusterNodes, NodeAddresses, NodeId};
+use vouch_cluster::{ClusterIncarnation, ClusterNode, ClusterNodes, NodeAddresses, NodeId};
 use vouch_commitlog::{LogIdentity, LogReader};
 use vouch_shard::{Inbox, Shard, Signals};
 use vouch_storage::{ShardFolder, StartError, StartProgress};
@@ -32,8 +32,6 @@ use super::settings::{JoinSettings, PeerSettings};
 use super::told::Hearsay;
 use crate::served_shard::SHARD;
 
-/// As yet no cluster lives a second time.
-pub(super) const CLUSTER_INCARNATION: u32 = 0;
 /// A node that was let in, and heard only that its token was used, has what the log says of it within this long.
 const TOLD_WITHIN: Duration = Duration::from_secs(3);
 /// Between two looks whether the start was given up.
@@ -42,6 +40,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Who this node is to the others.
 pub(crate) struct WhoSpeaks {
     pub(crate) node: NodeId,
+    /// The life of the cluster.
+    pub(crate) cluster_incarnation: ClusterIncarnation,
     /// The life of its folder.
     pub(crate) incarnation: u64,
     /// Where it keeps that it was removed.
@@ -110,7 +110,7 @@ impl Speaking {
         let admission = Arc::new(ClusterAdmission { me: who.node, belongs, hearsay: hearsay.clone() });
         let identity = PeerIdentity {
             cluster: who.log.cluster_id,
-            cluster_incarnation: CLUSTER_INCARNATION,
+            cluster_incarnation: who.cluster_incarnation.0,
             node: who.node.0,
             incarnation: life(who.incarnation),
         };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use vouch_cluster::NodeId;
+use vouch_cluster::{ClusterIncarnation, NodeId};
 use vouch_storage::JoinedCluster;
 
 /// The version of the file.
@@ -20,6 +20,8 @@ pub struct ClusterToken {
     cluster_id: [u8; 16],
     node: NodeId,
     segment_size: u64,
+    /// The life of the cluster.
+    incarnation: ClusterIncarnation,
     secret: [u8; 32],
 }
 
@@ -54,7 +56,14 @@ struct TokenFile {
     cluster: String,
     node: u64,
     segment_size: u64,
+    /// Of a cluster that was restored or recovered; a node of an earlier release refuses it.
+    #[serde(default, skip_serializing_if = "is_first")]
+    incarnation: u32,
     secret: String,
+}
+
+fn is_first(incarnation: &u32) -> bool {
+    ClusterIncarnation(*incarnation).is_first()
 }
 
 impl fmt::Debug for ClusterToken {
@@ -66,7 +75,13 @@ impl fmt::Debug for ClusterToken {
 impl ClusterToken {
     /// The token for a node that was given this id with [`Self::digest`] of this secret.
     pub fn new(cluster_id: [u8; 16], node: NodeId, segment_size: u64, secret: [u8; 32]) -> Self {
-        Self { cluster_id, node, segment_size, secret }
+        Self { cluster_id, node, segment_size, incarnation: ClusterIncarnation::FIRST, secret }
+    }
+
+    /// The same in this life of the cluster.
+    #[must_use]
+    pub fn in_life(self, incarnation: ClusterIncarnation) -> Self {
+        Self { incarnation, ..self }
     }
 
     /// What the cluster keeps of a secret: its SHA-256.
@@ -80,6 +95,7 @@ impl ClusterToken {
             cluster: hex(&self.cluster_id),
             node: self.node.0,
             segment_size: self.segment_size,
+            incarnation: self.incarnation.0,
             secret: hex(&self.secret),
         }
     }
@@ -136,7 +152,8 @@ impl ClusterToken {
         let file: TokenFile = serde_json::from_str(text).map_err(read)?;
         let cluster_id = unhex(&file.cluster).ok_or("`cluster` is not 32 hexadecimal digits")?;
         let secret = unhex(&file.secret).ok_or("`secret` is not 64 hexadecimal digits")?;
-        Ok(Self { cluster_id, node: NodeId(file.node), segment_size: file.segment_size, secret })
+        let TokenFile { node, segment_size, incarnation, .. } = file;
+        Ok(Self { cluster_id, node: NodeId(node), segment_size, incarnation: ClusterIncarnation(incarnation), secret })
     }
 
     /// The node that it is for.
@@ -151,7 +168,8 @@ impl ClusterToken {
 
     /// What a folder becomes by it.
     pub(crate) fn joined(&self) -> JoinedCluster {
-        JoinedCluster { cluster_id: self.cluster_id, node: self.node, segment_size: self.segment_size }
+        let Self { cluster_id, node, segment_size, incarnation, .. } = *self;
+        JoinedCluster { cluster_id, node, segment_size, incarnation }
     }
 }
 
@@ -197,6 +215,9 @@ mod tests {
         assert!(!format!("{:?}", token()).contains("07070"), "its secret is not shown");
         assert_eq!(token().document(), serde_json::from_str::<serde_json::Value>(&text).unwrap());
         assert_eq!(ClusterToken::of_document(&token().document()).unwrap(), token());
+        let later = token().in_life(ClusterIncarnation(7));
+        assert_eq!(later.document()["incarnation"], 7);
+        assert_eq!(ClusterToken::of_document(&later.document()).unwrap(), later);
     }
 
     #[test]

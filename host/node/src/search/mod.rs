@@ -11,7 +11,6 @@ use std::sync::Arc;
 use vouch_broker::{MessageKind, NotDone, RecordPosition, Refusal, State, StoredMessage, TopicId};
 
 use crate::names::topic_named;
-use crate::served_shard::transaction_id;
 use crate::transactions::{Halves, Transactions};
 use crate::turns::SearchTurns;
 use crate::{MessageMark, MessagePage, MessageQuery, MessageView, PAGE_MAX};
@@ -87,7 +86,10 @@ impl Search {
         for ((position, place), message) in found {
             let is_half = message.message.kind == MessageKind::Transaction;
             let transaction = match is_half {
-                true => self.transactions.get(transaction_id(self.halves.transaction_at(position))).await.ok(),
+                true => {
+                    let half = self.halves.transaction_at(position);
+                    self.transactions.get(self.shard.signals().transaction_id(half)).await.ok()
+                }
                 false => None,
             };
             views.push(MessageView { message, topic: topic.to_owned(), place, transaction });

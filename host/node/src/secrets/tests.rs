@@ -221,7 +221,7 @@ fn exchange(folder: &Path, named: &[[u8; 8]], secured: bool) -> KeyExchange {
     let nodes = vouch_cluster::ClusterNodes { nodes: [(OTHER, joined)].into(), last: OTHER };
     let members = vouch_cluster::GroupMembers::voters([NodeId(1), OTHER]);
     let (_, leads) = tokio::sync::watch::channel(None);
-    let (_, belongs) = tokio::sync::watch::channel(vouch_shard::WhoBelongs { members, nodes });
+    let (_, belongs) = tokio::sync::watch::channel(vouch_shard::WhoBelongs { members, nodes, ..Default::default() });
     let (_, named) = tokio::sync::watch::channel(named.iter().copied().collect());
     let keys = Arc::new(NodeKeys::of(folder.join(KEY_FILE)));
     KeyExchange::new(keys, Arc::new(Leaders::new(NodeId(1), leads, None)), belongs, named, Some(secured))

@@ -4,7 +4,7 @@ use vouch_broker::{Generation, NewMessage, ResourceName, StoredMessage};
 use vouch_transport::PeerSecurity;
 
 use super::*;
-use crate::served_shard::transaction_id;
+use crate::served_shard::SHARD;
 use crate::sessions::{Declaration, SessionRole};
 use crate::{Node, NodeConfig, PeerSettings};
 
@@ -147,7 +147,7 @@ async fn a_client_that_is_not_here_is_not_asked_and_what_is_no_question_is_refus
     let (node, calls) = bench(folder.path());
     let message: NewMessage = vouch_broker::testing::message("half");
     let half = StoredMessage { message, producer: "p".to_owned(), stored_at: vouch_broker::Millis(1) };
-    let transaction = transaction_id(vouch_broker::HalfPosition(4096));
+    let transaction = vouch_broker::TransactionId::of_first_life(SHARD, vouch_broker::HalfPosition(4096));
     let command = Box::new(CheckCommand { topic: ResourceName::plain("orders"), transaction, half });
     let check = SessionAsk::Check { client_id: "nobody".to_owned(), command };
     assert_eq!(answer(&calls, check).await, SessionAnswer::Asked(false));

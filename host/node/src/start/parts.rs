@@ -124,7 +124,8 @@ impl NodeParts {
         let metrics = Arc::<Metrics>::default();
         let others_room = Arc::new(OthersRoom::new(self.signals.belongs()));
         let shortages = Arc::new(Shortages::new(disk.clone(), others_room.clone(), metrics.clone()));
-        let me = self.speaking.as_ref().map_or(NodeId::FIRST, |speaking| speaking.nodes.me);
+        // Who only reads a log says that the first node leads, and takes it all upon itself.
+        let me = self.served.upkeep().map_or(NodeId::FIRST, |_| self.identity.node);
         let leaders = Arc::new(Leaders::new(me, self.signals.leader(), self.speaking.clone()));
         let routes = Arc::new(Routes {
             shard: shard.clone(),

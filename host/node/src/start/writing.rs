@@ -134,7 +134,8 @@ impl Begin<'_> {
         let (on_begun, begun) = sync_channel(1);
         let cluster_id = self.folders.cluster_id()?;
         let (handle_key, leapt_from) = (rand::random(), self.signals.clock.leapt_from());
-        let lead = Lead { cluster_id, segment_size: self.segment_size, handle_key, leapt_from };
+        let (segment_size, incarnation) = (self.segment_size, self.folders.incarnation());
+        let lead = Lead { cluster_id, segment_size, handle_key, leapt_from, incarnation };
         let lead = Some((lead, on_begun));
         let peers: Arc<dyn Peers> = match &speaking {
             Some(speaking) => speaking.nodes.clone(),
@@ -182,7 +183,9 @@ impl Begin<'_> {
         let cluster_id = self.folders.cluster_id()?;
         let log = LogIdentity { cluster_id, shard: SHARD.0, segment_size: self.segment_size };
         let data_dir = self.config.data_dir.clone();
-        let who = WhoSpeaks { node: note.node, incarnation: note.incarnation, data_dir, log };
+        let (node, incarnation) = (note.node, note.incarnation);
+        let cluster_incarnation = self.folders.incarnation();
+        let who = WhoSpeaks { node, cluster_incarnation, incarnation, data_dir, log };
         Ok(Some(Arc::new(Speaking::new(settings, &who, &self.inbox, self.signals)?)))
     }
 

@@ -9,15 +9,8 @@ use vouch_broker::{
 use vouch_commitlog::LogReader;
 
 use crate::routes::Routes;
-use crate::served_shard::transaction_id;
 use crate::stored;
 use vouch_shard::Shard;
-
-/// Refuses what a caller named, since it is no transaction, or not the one that the caller means.
-pub(crate) fn unknown(transaction: HalfPosition, why: String) -> NotDone {
-    let id = transaction_id(transaction).to_string();
-    NotDone::Refused(Refusal::UnknownTransaction { id, why })
-}
 
 /// Finds half messages.
 pub(crate) struct Halves {
@@ -27,6 +20,12 @@ pub(crate) struct Halves {
 }
 
 impl Halves {
+    /// Refuses what a caller named, since it is no transaction, or not the one that the caller means.
+    pub(crate) fn unknown(&self, transaction: HalfPosition, why: String) -> NotDone {
+        let id = self.shard.signals().transaction_id(transaction).to_string();
+        NotDone::Refused(Refusal::UnknownTransaction { id, why })
+    }
+
     /// The topic of a transaction, if a caller names it rightly. The half may lie elsewhere by now, or be gone.
     ///
     /// # Errors
@@ -48,17 +47,17 @@ impl Halves {
             // open and whose half is damaged must end all the same.
             None => match self.shard.read(move |state| topic_of(state, transaction)).await? {
                 Some(topic) => (topic, None),
-                None => return Err(unknown(transaction, "no half message has this id".to_owned())),
+                None => return Err(self.unknown(transaction, "no half message has this id".to_owned())),
             },
         };
         let name = self.routes.topic_name(id).await?;
         if let Some(said) = topic.filter(|said| **said != name) {
-            return Err(unknown(transaction, format!("it belongs to topic {name}, not to {said}")));
+            return Err(self.unknown(transaction, format!("it belongs to topic {name}, not to {said}")));
         }
         if let (Some(said), Some(half)) = (message_id, half)
             && said != half.message.message_id
         {
-            return Err(unknown(transaction, format!("it belongs to another message than {said}")));
+            return Err(self.unknown(transaction, format!("it belongs to another message than {said}")));
         }
         Ok(name)
     }
@@ -83,7 +82,7 @@ impl Halves {
         {
             Ok((head, half))
         } else {
-            Err(unknown(transaction, "no half message has this id".to_owned()))
+            Err(self.unknown(transaction, "no half message has this id".to_owned()))
         }
     }
 

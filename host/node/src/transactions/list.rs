@@ -6,7 +6,6 @@ use vouch_broker::{HalfPosition, Millis, NotDone, State};
 
 use super::Transactions;
 use super::view::{TransactionRow, ended_row, open_row};
-use crate::served_shard::half_of;
 use crate::turns::{STEP, blocking};
 use crate::{PAGE_MAX, TransactionMark, TransactionQuery, TransactionState, TransactionView};
 use vouch_leader::Leader;
@@ -23,7 +22,7 @@ impl Transactions {
         let now = self.clock.now();
         let limit = query.limit.clamp(1, PAGE_MAX);
         if let Some(TransactionMark::Open(after) | TransactionMark::Ended(after)) = query.after {
-            half_of(after)?;
+            self.shard.signals().half_of(after)?;
         }
         let mut at = Some(ListPosition::begin(&query));
         let query = Arc::new(query);

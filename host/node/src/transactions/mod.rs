@@ -21,13 +21,11 @@ use crate::forwarding::{ForwardedAsk, Leaders, answer_of};
 use crate::metrics::Metrics;
 use crate::routes::Routes;
 use crate::served::ServedLog;
-use crate::served_shard::half_of;
 use crate::turns::SearchTurns;
 use crate::writable::Writable;
 use crate::{EndReceipt, EndRequest, TransactionView};
 pub(crate) use ends::Ends;
 pub(crate) use halves::Halves;
-use halves::unknown;
 pub(crate) use sample::{EndSample, SampledEnd};
 use vouch_shard::Shard;
 use vouch_shard::clock::Clock;
@@ -73,7 +71,7 @@ impl Transactions {
     pub(crate) async fn end_here(&self, request: &EndRequest) -> Result<EndReceipt, NotDone> {
         self.writable.check()?;
         let EndRequest { topic, message_id, transaction, outcome, by, reason } = request.clone();
-        let transaction = half_of(transaction)?;
+        let transaction = self.shard.signals().half_of(transaction)?;
         let topic = self.halves.named(transaction, topic.as_ref(), message_id.as_deref()).await?;
         let queue = self.routes.queue_for(&topic).await?;
         let is_producers = matches!(by, EndedBy::Client { .. });
@@ -91,10 +89,10 @@ impl Transactions {
     /// [`NothingStored::ReadOnly`](vouch_broker::NothingStored::ReadOnly) where it may lie behind the damage of the
     /// log.
     pub async fn get(&self, transaction: TransactionId) -> Result<TransactionView, NotDone> {
-        let transaction = half_of(transaction)?;
+        let transaction = self.shard.signals().half_of(transaction)?;
         let now = self.clock.now();
         let row = self.shard.show(move |state, leader| view::row(state, leader, transaction, now)).await?;
-        let unknown = || unknown(transaction, "no transaction has this id".to_owned());
+        let unknown = || self.halves.unknown(transaction, "no transaction has this id".to_owned());
         let row = row.ok_or_else(|| self.served.if_all_is_served(unknown()))?;
         Ok(row.view(&self.log))
     }
@@ -107,7 +105,7 @@ impl Transactions {
     pub async fn resume(&self, transaction: TransactionId, by: String, reason: String) -> Result<(), NotDone> {
         self.writable.check()?;
         self.get(transaction).await?;
-        let record = Resume { transaction: half_of(transaction)?, by, reason };
+        let record = Resume { transaction: self.shard.signals().half_of(transaction)?, by, reason };
         self.shard.propose_one(|out| record.encode(out)).await.map(drop)
     }
 }

@@ -9,7 +9,6 @@ use vouch_broker::{NotDone, ResourceName, State, TransactionId};
 use super::Transactions;
 use crate::forwarding::{ForwardedAsk, answer_of};
 use crate::metrics::{CheckOutcome, PRODUCER};
-use crate::served_shard::half_of;
 use vouch_leader::Leader;
 
 impl Transactions {
@@ -45,7 +44,7 @@ impl Transactions {
         client_id: &str,
     ) -> Result<bool, NotDone> {
         self.writable.check()?;
-        let transaction = half_of(transaction)?;
+        let transaction = self.shard.signals().half_of(transaction)?;
         self.halves.named(transaction, topic, message_id).await?;
         let client = client_id.to_owned();
         let find = move |_: &State, leader: &mut Leader| {

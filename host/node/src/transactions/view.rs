@@ -2,18 +2,17 @@
 
 use vouch_broker::record::End;
 use vouch_broker::state::{Ended, Failure, OpenTransaction};
-use vouch_broker::{HalfPosition, Millis, RecordPosition, State, TransactionOutcome};
+use vouch_broker::{HalfPosition, Millis, RecordPosition, State, TransactionId, TransactionOutcome};
 use vouch_commitlog::LogReader;
 
 use crate::names::topic_text;
-use crate::served_shard::transaction_id;
 use crate::stored;
 use crate::{AnswerView, ErrorView, TransactionState, TransactionView};
 use vouch_leader::Leader;
 
 /// A transaction as the executor knows it; what the half's record says is read outside.
 pub(crate) struct TransactionRow {
-    transaction: HalfPosition,
+    transaction: TransactionId,
     /// Where its half lies, if it still does.
     half: RecordPosition,
     topic: String,
@@ -43,7 +42,7 @@ impl TransactionRow {
         let newer = [no_answer, last].into_iter().flatten().max_by_key(|answer| answer.at_ms);
         let decided = self.ended.and_then(|ended| decision(log, &ended));
         TransactionView {
-            transaction: transaction_id(self.transaction),
+            transaction: self.transaction,
             topic: self.topic,
             state: self.state,
             checks: self.open.as_ref().map(|open| open.checks).or(self.ended.map(|ended| ended.checks)).unwrap_or(0),
@@ -90,7 +89,7 @@ pub(super) fn open_row(
     };
     let next = no_answers.map_or(open.next_due, |no_answers| no_answers.next_at.max(open.next_due));
     TransactionRow {
-        transaction,
+        transaction: at.incarnations().transaction_id(transaction),
         half: at.place_of_half(transaction).unwrap_or(transaction.first_place()),
         topic: topic_text(at, open.topic),
         state,
@@ -115,7 +114,7 @@ pub(super) fn ended_row(at: &State, leader: &Leader, transaction: HalfPosition, 
     let topic = topic_text(at, ended.topic);
     let half = transaction.first_place();
     TransactionRow {
-        transaction,
+        transaction: at.incarnations().transaction_id(transaction),
         half,
         topic,
         state,

@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(of(3).map_err(|violation| violation.code), Err(Code::BadRequest));
         assert_eq!(
             of(1).unwrap().transaction,
-            TransactionId { shard: vouch_broker::ShardId(0), half: vouch_broker::HalfPosition(42) }
+            TransactionId::of_first_life(vouch_broker::ShardId(0), vouch_broker::HalfPosition(42))
         );
         assert!(of(1).unwrap().from_check);
     }

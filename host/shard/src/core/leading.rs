@@ -28,10 +28,13 @@ impl Core {
         self.begin_as_a_member();
     }
 
-    /// A member of a group of several has begun when it knows whose log it is: by what it had, or by what a leader sent. It shows
+    /// A member of a group of several has begun when it knows whose log it is: by what it had, or by what a leader sent, up to where the
+    /// cluster's life began that it belongs to: the handle key of the life before is void. It shows
     /// what it has from then on, whether anybody leads or not.
     pub(super) fn begin_as_a_member(&mut self) {
-        if self.awaits_begun && !self.is_alone() && self.state.cluster().init.is_some() {
+        let lives = self.start.as_ref().map(|start| start.incarnation);
+        let knows = self.state.cluster().init.is_some() && lives == Some(self.state.incarnations().current());
+        if self.awaits_begun && !self.is_alone() && knows {
             self.tell_begun(Ok(Vec::new()));
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use vouch_broker::record::{CheckAnswered, End, EndedBy, Record, Settled, SettledHead};
 use vouch_broker::state::{Applied, Outcome};
-use vouch_broker::{HalfPosition, ShardId, State, TransactionId, TransactionOutcome};
+use vouch_broker::{State, TransactionOutcome};
 use vouch_registry::Digest;
 
 /// Lines of one kind in a second; what comes beyond is counted, and told in one line when the second is over.
@@ -80,17 +80,21 @@ impl News {
             // Nearly all there is: first, and nothing.
             (Record::Message(_) | Record::Half(_) | Record::Lease(_) | Record::Ack(_) | Record::Renew(_), _) => {}
             (Record::End(end), Applied::Ended { repeated: false, .. }) => self.tell_end(state, end, now),
-            (Record::CheckAnswered(answer), Applied::Counted { parked: true }) => self.tell_parked(answer, now),
+            (Record::CheckAnswered(answer), Applied::Counted { parked: true }) => self.tell_parked(state, answer, now),
             (Record::Settled(Settled { head, .. }), _) => match (head, applied) {
                 (SettledHead::End(end), Applied::Ended { .. }) => self.tell_end(state, end, now),
                 (SettledHead::CheckAnswered(answer), Applied::Counted { parked: true }) => {
-                    self.tell_parked(answer, now);
+                    self.tell_parked(state, answer, now);
                 }
                 _ => {}
             },
             (Record::ComponentFailed(failed), Applied::Counted { parked: true }) => {
                 if self.parked.may_tell(now) {
-                    let (transaction, by, failures) = (id(failed.transaction), failed.by.to_string(), failed.failures);
+                    let (transaction, by, failures) = (
+                        state.incarnations().transaction_id(failed.transaction),
+                        failed.by.to_string(),
+                        failed.failures,
+                    );
                     let error = &failed.error;
                     tracing::warn!(
                         %transaction, by, failures, error,
@@ -101,7 +105,7 @@ impl News {
             (Record::Resume(resume), _) => {
                 if self.settled.may_tell(now) {
                     let (by, reason) = (&resume.by, &resume.reason);
-                    tracing::info!(transaction = %id(resume.transaction), by, reason, "an operator resumed a parked transaction");
+                    tracing::info!(transaction = %state.incarnations().transaction_id(resume.transaction), by, reason, "an operator resumed a parked transaction");
                 }
             }
             (Record::GroupMade(made), _) => {
@@ -113,9 +117,10 @@ impl News {
         }
     }
 
-    fn tell_parked(&mut self, answer: &CheckAnswered, now: Instant) {
+    fn tell_parked(&mut self, state: &State, answer: &CheckAnswered, now: Instant) {
         if self.parked.may_tell(now) {
-            let (transaction, by, checks) = (id(answer.transaction), answer.by.to_string(), answer.check_number);
+            let (transaction, by, checks) =
+                (state.incarnations().transaction_id(answer.transaction), answer.by.to_string(), answer.check_number);
             tracing::warn!(%transaction, by, checks, "parked: all checks were answered \"unknown\"; decide it, or resume it");
         }
     }
@@ -125,7 +130,8 @@ impl News {
             let ended = state.outcomes().get(end.transaction);
             ended.and_then(|ended| state.topics().name_of(ended.topic)).map(ToString::to_string).unwrap_or_default()
         };
-        let (transaction, outcome, reason) = (id(end.transaction), verdict(end.outcome), &end.reason);
+        let (transaction, outcome, reason) =
+            (state.incarnations().transaction_id(end.transaction), verdict(end.outcome), &end.reason);
         let by = || end.by.to_string();
         match &end.by {
             EndedBy::Client { .. } | EndedBy::Silence { .. } => {
@@ -187,6 +193,10 @@ impl News {
             Record::SecretPut(put) => {
                 Box::new(move || tracing::info!(secret = put.name, "{}", what("secret set", "secret set again")))
             }
+            Record::ClusterBegunAnew(anew) => Box::new(|| {
+                let (node, incarnation) = (anew.node, anew.incarnation);
+                tracing::warn!(%node, %incarnation, "the cluster begins anew, as this one node; handles of before are void");
+            }),
             Record::SecretDeleted(delete) => Box::new(|| tracing::info!(secret = delete.name, "secret deleted")),
             // No event: what else there is happens all the time, or says nothing to an operator.
             _ => return,
@@ -202,10 +212,6 @@ impl News {
             told.end_second(now);
         }
     }
-}
-
-fn id(transaction: HalfPosition) -> TransactionId {
-    TransactionId { shard: ShardId::FIRST, half: transaction }
 }
 
 fn verdict(outcome: TransactionOutcome) -> &'static str {

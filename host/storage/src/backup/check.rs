@@ -4,13 +4,14 @@ use std::path::Path;
 
 use vouch_broker::State;
 use vouch_commitlog::{CommitLog, LogConfig, LogPosition, SEGMENT_HEADER_LEN, SurveyProgress, Verification};
-use vouch_consensus::{EntryId, GroupMembers, NodeId};
+use vouch_consensus::EntryId;
 
 use super::compare::compare;
 use super::copy::hexadecimal;
 use super::manifest::Manifest;
 use super::plan;
 use super::{Backup, BackupError, BackupProgress, BackupStep, OnProgress, SHARD, damaged, shard_of};
+use crate::folder::NewLife;
 use crate::layout::ShardFolder;
 use crate::replay::{check_feature_level, replay};
 use crate::snapshots::{LoadedState, Snapshots};
@@ -41,6 +42,8 @@ pub(crate) struct CheckedFolder {
     pub(super) newest_record_ms: u64,
     /// The log is that of a group with other members: see [`Backup::of_several`].
     pub(super) of_several: bool,
+    /// The life that a cluster that is restored from it would begin.
+    pub(super) next: NewLife,
     /// Index and term of the log's last entry.
     pub(crate) last: EntryId,
 }
@@ -135,8 +138,8 @@ pub(crate) fn check_shard(
         last = named(entry.index, entry.term);
     }
     check_feature_level(&state).map_err(|error| damaged(folder, error))?;
-    let of_several = *state.members() != GroupMembers::voters([NodeId::FIRST]);
-    Ok(CheckedFolder { newest_record_ms: state.cluster().clock.0, of_several, last })
+    let of_several = state.members().all().len() > 1;
+    Ok(CheckedFolder { newest_record_ms: state.cluster().clock.0, of_several, next: NewLife::after(&state), last })
 }
 
 /// The log is whole, and reaches exactly as far as it should.

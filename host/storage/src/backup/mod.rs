@@ -9,6 +9,7 @@ mod check;
 mod compare;
 mod components;
 mod copy;
+mod decided;
 mod error;
 mod filling;
 mod folder;
@@ -37,7 +38,7 @@ pub use note::read as last_backup_ms;
 pub(crate) use plan::{BackupTrouble, Plan, plan};
 pub(crate) use planned::{FileKind, Planned};
 pub use progress::{BackupProgress, BackupStep, OnProgress};
-pub use restore::restore;
+pub use restore::{Restored, restore};
 pub use take::backup;
 
 /// The shard that a backup holds.
@@ -46,7 +47,7 @@ pub(crate) const SHARD: ShardId = ShardId::FIRST;
 /// What a backup holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backup {
-    /// Cluster, in hexadecimal digits: what is restored has this identity, too.
+    /// Cluster, in hexadecimal digits: what is restored is another life of it.
     pub cluster_id: String,
     /// When it was taken, milliseconds since 1970.
     pub made_at_ms: u64,
@@ -61,10 +62,11 @@ pub struct Backup {
     /// Leader time of the newest record in it, milliseconds since 1970.
     pub newest_record_ms: u64,
     /// Whether a node ran on the folder when it was taken. Then it ends where the log says that it was durable, which
-    /// is up to 100 ms behind; otherwise it holds everything that a start would have found.
+    /// is up to 100 ms behind; otherwise it holds everything that a start would have found, as far as no other node decides
+    /// that.
     pub node_was_running: bool,
-    /// Whether it is of one of several nodes. This version starts no node on such a backup once it is restored: what is lost is made
-    /// good by the others.
+    /// Whether it is of one of several nodes: then it ends with what that knew to be committed, and is a beginning of the cluster's
+    /// log.
     pub of_several: bool,
     /// Files, the manifest not among them.
     pub files: usize,

@@ -4,10 +4,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use vouch_broker::State;
 use vouch_commitlog::{Checkpoint, LogFolder, LogPosition, SEGMENT_HEADER_LEN, Verification};
 
 use super::components::{components, list};
 use super::copy::Extent;
+use super::decided::decides_alone;
 use super::planned::{FileKind, Planned};
 use super::{BackupError, SHARD, failed, shard_of};
 use crate::error::StartError;
@@ -81,14 +83,14 @@ pub(crate) fn plan(data_dir: &Path) -> Result<Plan, BackupTrouble> {
     }
     // Where the log must begin for it: with its last entry, or earlier, with the oldest record that its state refers to.
     let needed = newest.as_ref().map_or(LogPosition::START, |loaded| SnapshotBound::of(loaded).log_from());
-    let checkpoint = newest.map(|loaded| loaded.checkpoint);
+    let (state, checkpoint) = newest.map_or_else(Default::default, |loaded| (loaded.state, Some(loaded.checkpoint)));
 
     let log = LogFolder::open(&log_folder).map_err(BackupError::Log)?;
     if log.identity().cluster_id != cluster_id {
         let why = format!("its log is not of the cluster that {IDENTITY_FILE} names");
         return Err(BackupError::NotANode { path: data_dir.to_owned(), why }.into());
     }
-    let (log_end, node_runs) = log_end(data_dir, log, checkpoint)?;
+    let (log_end, node_runs) = log_end(data_dir, &identity, log, (state, checkpoint))?;
     let size = identity.segment_size;
     let segments = segments(&log_folder, log_end)?;
     let log_start = segments.first().copied().unwrap_or(LogPosition::START);
@@ -119,37 +121,35 @@ pub(crate) fn plan(data_dir: &Path) -> Result<Plan, BackupTrouble> {
 ///
 /// What a node has written and not noted as durable may never have been acknowledged, and a power cut may still take it
 /// back: it is left out. Where no node runs nobody can add to the log, and a start would serve everything that is whole,
-/// which includes what was acknowledged in the last moments before a crash.
+/// which includes what was acknowledged in the last moments before a crash. Where others decide, too, it ends with what the
+/// node knew to be committed: the rest may be cut off yet.
 fn log_end(
     data_dir: &Path,
+    identity: &FolderIdentity,
     log: LogFolder,
-    snapshot: Option<Checkpoint>,
+    (state, snapshot): (State, Option<Checkpoint>),
 ) -> Result<(LogPosition, bool), BackupTrouble> {
     // Held only until the end of the log is found.
     let lock = SharedLock::of_folder(data_dir).map_err(failed("lock", data_dir))?;
+    let runs = lock.is_none();
     // What lies before the snapshot's end is durable, and no older mark is higher.
     let nothing = (LogPosition(0), LogPosition(0));
     let (from, covered) = snapshot.map_or(nothing, |checkpoint| (checkpoint.position, checkpoint.end));
-    let known = known(data_dir, &log, covered, lock.is_none())?;
+    let name = LogName { cluster_id: log.identity().cluster_id, shard: SHARD };
+    let note = ReplicaFile::look(&shard_of(data_dir), name).map_err(BackupError::from)?;
+    let known = Known::of_note(note.as_ref()).and_durable(covered);
+    let known = if runs { known.while_it_is_written() } else { known };
     let Verification { end, durable, damage, .. } =
         known.look_at(log).verify_from(from, known.durable, &mut |_| ()).map_err(BackupError::Log)?;
     if let Some(first) = damage.first() {
         return Err(BackupError::SourceDamaged(first.to_string()).into());
     }
-    let whole = if lock.is_some() { end } else { durable };
-    let position = whole.min(known.copied_to(lock.is_none()));
+    let others_decide = runs || !decides_alone(data_dir, identity, note.as_ref(), &known, (state, snapshot))?;
+    let position = if runs { durable } else { end }.min(known.copied_to(others_decide));
     if position.0 <= SEGMENT_HEADER_LEN {
         return Err(BackupError::NothingDurable.into());
     }
-    Ok((position, lock.is_none()))
-}
-
-/// What the folder knows of its log, with a snapshot that covers it up to there. `running`: a node may be writing to it.
-fn known(data_dir: &Path, log: &LogFolder, covered: LogPosition, running: bool) -> Result<Known, BackupError> {
-    let name = LogName { cluster_id: log.identity().cluster_id, shard: SHARD };
-    let note = ReplicaFile::look(&shard_of(data_dir), name)?;
-    let known = Known::of_note(note.as_ref()).and_durable(covered);
-    Ok(if running { known.while_it_is_written() } else { known })
+    Ok((position, runs))
 }
 
 /// Starts of the segments with anything before `end`, in order, and of the one that begins there.

@@ -5,24 +5,38 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use vouch_consensus::{ClusterIncarnation, NodeId};
+
 use super::check::{ExpectedFolder, check_folder};
 use super::compare::open_exact;
 use super::copy::copy;
 use super::filling::{Filling, is_abandoned, lock, require_empty};
 use super::folder::{parent, restrict, sync, sync_above, sync_folders};
 use super::manifest::Manifest;
+use super::plan;
 use super::{Backup, BackupError, BackupProgress, BackupStep, OnProgress, damaged, failed};
-use crate::folder::{IDENTITY_FILE, LOCK_FILE, note_restore};
+use crate::folder::{IDENTITY_FILE, LOCK_FILE, NewLife, note_restore};
+
+/// A backup that was restored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// What it holds.
+    pub backup: Backup,
+    /// The node whose folder was made: the only one of its cluster.
+    pub node: NodeId,
+    /// The life of the cluster that begins with it.
+    pub incarnation: ClusterIncarnation,
+}
 
 /// Restores a backup into a data folder, which must be empty or not exist. Everything is verified, in the copy, before
 /// anything appears under that name.
 ///
-/// The restored node has the identity of the one that was backed up, and both must never serve: they would give the same
-/// positions, transaction ids and handles to different messages.
+/// The folder is that of a new node, with which another life of the cluster begins (ruling 31): whatever still runs of the one before
+/// is a stranger to it, and ids and handles that it gave out after the backup mean nothing here.
 ///
 /// # Errors
 /// See [`BackupError`]. Nothing is left behind.
-pub fn restore(backup: &Path, data_dir: &Path, on_progress: OnProgress<'_>) -> Result<Backup, BackupError> {
+pub fn restore(backup: &Path, data_dir: &Path, on_progress: OnProgress<'_>) -> Result<Restored, BackupError> {
     require_empty(data_dir)?;
     // A name like `.` says neither what it is called nor what is above it.
     let data_dir = &data_dir.canonicalize().unwrap_or_else(|_| data_dir.to_owned());
@@ -38,12 +52,15 @@ pub fn restore(backup: &Path, data_dir: &Path, on_progress: OnProgress<'_>) -> R
     let folder = stage.filling.path();
     copy_files(backup, folder, &manifest, on_progress)?;
     let checked = check_folder(folder, &ExpectedFolder::of(&manifest), on_progress)?;
+    let NewLife { incarnation, node } = checked.next;
+    let anew = plan::identity(folder)?.begin_anew(folder, checked.next);
+    anew.map_err(failed("write", &folder.join(IDENTITY_FILE)))?;
     // The folder is held until it has its name: a start that comes earlier says for whom it waits.
     note_restore(folder).map_err(failed("write", &folder.join(LOCK_FILE)))?;
     sync_folders(folder)?;
     stage.publish(data_dir)?;
     restrict(data_dir);
-    Ok(manifest.summary(checked.of_several))
+    Ok(Restored { backup: manifest.summary(checked.of_several), node, incarnation })
 }
 
 /// Copies everything, and compares each file with its digest on the way. The manifest itself is not copied: the folder

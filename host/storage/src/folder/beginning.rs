@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use vouch_consensus::NodeId;
+use vouch_consensus::{ClusterIncarnation, NodeId};
 use vouch_files::{create_dir_all, sync_with_those_above};
 
 use super::identity::FolderIdentity;
@@ -97,6 +97,11 @@ impl Folders {
     /// Id of the node whose folder it is.
     pub fn node(&self) -> NodeId {
         self.identity.node.map_or(NodeId::FIRST, NodeId)
+    }
+
+    /// The life of the cluster that the folder belongs to.
+    pub fn incarnation(&self) -> ClusterIncarnation {
+        self.identity.incarnation()
     }
 
     /// Looks whether all that is held still lies where it lay.

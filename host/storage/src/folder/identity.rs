@@ -12,8 +12,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use vouch_consensus::NodeId;
-use vouch_files::{create, sync};
+use vouch_broker::State;
+use vouch_consensus::{ClusterIncarnation, NodeId};
+use vouch_files::{appear_durably, create, sync};
 
 use super::holdings::Holdings;
 use super::unwritten;
@@ -29,11 +30,37 @@ pub(super) const UNFINISHED_FILE: &str = "identity.part";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FolderIdentity {
-    cluster_id: String,
+    pub(crate) cluster_id: String,
     pub(crate) segment_size: u64,
     /// The node of a cluster that there was that it is made for; `None`: it began one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) node: Option<u64>,
+    /// The life of the cluster that the folder belongs to; 0: its first.
+    #[serde(default, skip_serializing_if = "is_default")]
+    cluster_incarnation: u32,
+    /// That life begins with this node: where the log does not say so yet, the next start writes it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    begins_incarnation: bool,
+}
+
+/// A life of the cluster that begins with a folder's node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NewLife {
+    pub(crate) incarnation: ClusterIncarnation,
+    pub(crate) node: NodeId,
+}
+
+impl NewLife {
+    /// One that no other is like, with the first id that was not given in this state.
+    pub(crate) fn after(state: &State) -> Self {
+        let incarnation = ClusterIncarnation(rand::random_range(1..=u32::MAX));
+        Self { incarnation, node: NodeId(state.nodes().last.0 + 1) }
+    }
+}
+
+/// Earlier releases know neither of these members, and refuse a folder with them.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl FolderIdentity {
@@ -90,7 +117,7 @@ impl FolderIdentity {
     /// cluster joins no other, and that of a node becomes no other's.
     fn agreeing_with(self, config: &StorageConfig) -> Result<Self, StartError> {
         if let Some(joins) = &config.joins
-            && self.cluster_id()? != joins.cluster_id
+            && (self.cluster_id()?, self.incarnation()) != (joins.cluster_id, joins.incarnation)
         {
             return Err(StartError::OfAnotherCluster(config.data_dir.clone()));
         }
@@ -127,6 +154,8 @@ impl FolderIdentity {
             cluster_id: format!("{cluster_id:032x}"),
             segment_size: config.new_segment_size(),
             node: config.joins.as_ref().map(|joins| joins.node.0),
+            cluster_incarnation: config.joins.as_ref().map_or(0, |joins| joins.incarnation.0),
+            begins_incarnation: false,
         };
         let write = || -> io::Result<()> {
             let mut file: File = create(unfinished)?;
@@ -136,6 +165,32 @@ impl FolderIdentity {
         };
         write().map_err(failed("write", unfinished))?;
         Ok(identity)
+    }
+
+    /// The life of the cluster that the folder belongs to.
+    pub(crate) fn incarnation(&self) -> ClusterIncarnation {
+        ClusterIncarnation(self.cluster_incarnation)
+    }
+
+    /// The life that begins with the node of this folder, whether the log says so already or not.
+    pub(crate) fn begins(&self) -> Option<NewLife> {
+        let node = self.node.filter(|_| self.begins_incarnation)?;
+        Some(NewLife { incarnation: self.incarnation(), node: NodeId(node) })
+    }
+
+    /// Makes the folder that of another node, with which another life of its cluster begins: by one step, and when this returns for
+    /// good. Whoever starts it from then on starts that node, which says so in its log first.
+    ///
+    /// # Errors
+    /// What the system says: the folder is as it was, or that of the new node.
+    pub(crate) fn begin_anew(self, data_dir: &Path, life: NewLife) -> io::Result<()> {
+        let NewLife { incarnation, node } = life;
+        let cluster_incarnation = incarnation.0;
+        let anew = Self { node: Some(node.0), cluster_incarnation, begins_incarnation: true, ..self };
+        let unfinished = data_dir.join(format!("{IDENTITY_FILE}.new"));
+        appear_durably(&data_dir.join(IDENTITY_FILE), &unfinished, |file| {
+            file.write_all(&serde_json::to_vec_pretty(&anew)?)
+        })
     }
 
     /// Gives the file its name: from now on the folder has had a log. Its first records are durable.

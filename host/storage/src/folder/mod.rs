@@ -13,7 +13,7 @@ mod unwritten;
 
 pub use beginning::Folders;
 pub(crate) use beginning::{look, open};
-pub(crate) use identity::{FolderIdentity, IDENTITY_FILE};
+pub(crate) use identity::{FolderIdentity, IDENTITY_FILE, NewLife};
 pub use lock::in_use;
 pub(crate) use lock::{LOCK_FILE, SharedLock, note_restore};
 pub(crate) use private::restrict;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use vouch_commitlog::LogPosition;
-use vouch_consensus::NodeId;
+use vouch_consensus::{ClusterIncarnation, NodeId};
 use vouch_files::{create_dir_all, sync, write};
 
 use super::PullError;
@@ -88,6 +88,11 @@ impl PullStage {
     /// Which start of its folder was the last one.
     pub fn incarnation(&self) -> u64 {
         self.note.incarnation
+    }
+
+    /// The life of the cluster that the folder belongs to.
+    pub fn cluster_incarnation(&self) -> ClusterIncarnation {
+        self.folders.incarnation()
     }
 
     /// Whose log it is.

@@ -22,8 +22,9 @@ pub fn unsound_segments(
     let Some((identity, _)) = FolderIdentity::look(config)? else { return Ok(None) };
     let name = LogName { cluster_id: identity.cluster_id()?, shard: config.shard };
     let shard = config.folder();
-    let is_member = ReplicaFile::look(&shard, name)?.is_some_and(|note| note.member);
-    if !is_member {
+    let Some(note) = ReplicaFile::look(&shard, name)?.filter(|note| note.member) else { return Ok(None) };
+    // Nobody else is of a life of the cluster that has yet to begin here.
+    if identity.begins().is_some_and(|life| life.node != note.node) {
         return Ok(None);
     }
     let size = identity.segment_size;

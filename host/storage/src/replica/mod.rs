@@ -88,7 +88,12 @@ impl ReplicaFile {
     /// # Panics
     /// If the log ends before the position that was durable.
     pub fn begin(file: NoteFile, log: LogName, recovery: &Recovery) -> Result<Self, ReplicaError> {
-        let note = Self::noted(&file, log)?.unwrap_or_else(ReplicaNote::of_one);
+        Self::begin_as(file, log, recovery, NodeId::FIRST)
+    }
+
+    /// The same in the folder of a node with which its cluster began, or began anew: where there is no file, that is who it is.
+    fn begin_as(file: NoteFile, log: LogName, recovery: &Recovery, node: NodeId) -> Result<Self, ReplicaError> {
+        let note = Self::noted(&file, log)?.unwrap_or_else(|| ReplicaNote::of_one(node));
         assert!(recovery.end >= note.durable, "the log ends at {}, before {}", recovery.end, note.durable);
         let mut next =
             ReplicaNote { incarnation: note.incarnation + 1, durable: recovery.end, cut: None, ..note.clone() };
@@ -115,8 +120,13 @@ impl ReplicaFile {
     }
 
     /// The same with the file in a shard's folder.
-    pub(crate) fn of_shard(folder: &ShardFolder, log: LogName, recovery: &Recovery) -> Result<Self, ReplicaError> {
-        Self::begin(NoteFile::open(folder.path(), REPLICA)?, log, recovery)
+    pub(crate) fn of_shard(
+        folder: &ShardFolder,
+        log: LogName,
+        recovery: &Recovery,
+        node: NodeId,
+    ) -> Result<Self, ReplicaError> {
+        Self::begin_as(NoteFile::open(folder.path(), REPLICA)?, log, recovery, node)
     }
 
     /// Notes, in the folder of a log that took the place of another one, what the replica of that had noted, which is the same
@@ -247,6 +257,22 @@ impl ReplicaFile {
         let may_be = noted.node == node || !noted.member && noted.vote.is_none();
         assert!(may_be, "node {:?} does not become {node:?}", noted.node);
         self.put(ReplicaNote { node, member: true, ..noted.clone() })
+    }
+
+    /// The replica is that of a node from now on with which its cluster begins anew, alone: nobody hears the one that it was any more.
+    /// Its log says so, in this term, and ends there, durably.
+    ///
+    /// # Errors
+    /// What the system said, now or earlier: see above.
+    ///
+    /// # Panics
+    /// If the term sinks, or the log ends before what was durable.
+    pub(crate) fn begins_anew(&mut self, node: NodeId, term: u64, end: Committed) -> io::Result<()> {
+        let noted = &self.note;
+        assert!(term >= noted.term, "term {} does not sink to {term}", noted.term);
+        assert!(end.position >= noted.durable, "{end:?} ends before what was durable, {}", noted.durable);
+        let (commit, durable) = (end, end.position);
+        self.put(ReplicaNote { node, term, vote: None, member: false, commit, durable, cut: None, ..noted.clone() })
     }
 
     fn put(&mut self, next: ReplicaNote) -> io::Result<()> {

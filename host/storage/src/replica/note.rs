@@ -73,9 +73,9 @@ const NUMBERS_AT: usize = 24;
 
 impl ReplicaNote {
     /// That of a node that is alone, and has noted nothing yet.
-    pub(super) fn of_one() -> Self {
+    pub(super) fn of_one(node: NodeId) -> Self {
         Self {
-            node: NodeId::FIRST,
+            node,
             incarnation: 0,
             member: false,
             term: 0,
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(expected.len(), ENCODED_LEN);
         let mut alone = b"\x01\0\x03\x02\0\0\0\x000123456789abcdef\x01".to_vec();
         alone.resize(ENCODED_LEN, 0);
-        assert_eq!(ReplicaNote::of_one().encode(LOG), alone);
+        assert_eq!(ReplicaNote::of_one(NodeId::FIRST).encode(LOG), alone);
     }
 
     #[test]

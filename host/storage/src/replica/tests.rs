@@ -63,7 +63,7 @@ fn a_folder_without_the_file_is_that_of_a_node_that_is_alone() {
         term: 3,
         commit: committed(12, 7000),
         durable: LogPosition(7000),
-        ..ReplicaNote::of_one()
+        ..ReplicaNote::of_one(NodeId::FIRST)
     };
     assert_eq!((replica.note(), expected.member), (&expected, false));
     assert_eq!(ReplicaFile::noted(&open_note(&disk, REPLICA).unwrap(), LOG).unwrap(), Some(expected));
@@ -203,9 +203,9 @@ fn after_an_error_every_call_gives_it_whatever_it_asks_for() {
 #[test]
 fn a_file_of_another_log_or_of_a_newer_release_or_without_sense_is_refused_with_what_to_do() {
     let elsewhere = LogName { cluster_id: [8; 16], ..LOG };
-    let newer = [&[2], &ReplicaNote::of_one().encode(LOG)[1..]].concat();
+    let newer = [&[2], &ReplicaNote::of_one(NodeId::FIRST).encode(LOG)[1..]].concat();
     for (noted, words) in [
-        (ReplicaNote::of_one().encode(elsewhere), "two data folders were put together"),
+        (ReplicaNote::of_one(NodeId::FIRST).encode(elsewhere), "two data folders were put together"),
         (newer, "has version 2, which this version of Vouch cannot read"),
         (b"\x01vote".to_vec(), "move the file sim/replica away"),
     ] {

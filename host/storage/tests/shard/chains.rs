@@ -17,7 +17,7 @@ fn take(data: &Path, target: &Path) -> Result<Backup, BackupError> {
 }
 
 fn put_back(from: &Path, to: &Path) -> Result<Backup, BackupError> {
-    restore(from, to, &mut |_| ())
+    restore(from, to, &mut |_| ()).map(|restored| restored.backup)
 }
 
 #[test]

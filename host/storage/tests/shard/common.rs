@@ -1,7 +1,7 @@
 //! A shard on a real folder without a node above it: the test itself writes the log, one entry for each call, and each entry
 //! is durable and applied when the call returns.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use vouch_broker::check::CheckOverrides;
-use vouch_broker::record::{ClusterInit, MessagePlace, NodeStarted, TopicDelete, TopicPut, encode_message};
+use vouch_broker::record::{
+    ClusterInit, MembersChanged, MessagePlace, NodeInvited, NodeStarted, TopicDelete, TopicPut, encode_message,
+};
 use vouch_broker::state::Copies;
 use vouch_broker::testing::message;
 use vouch_broker::{
     HalfPosition, MessageKind, Millis, NewMessage, NotDone, QueueOffset, ResourceName, ShardId, State, TopicConfig,
     TopicId,
 };
+use vouch_cluster::{MembersChange, NodeId};
 use vouch_commitlog::{
     AppendError, Appender, Checkpoint, Entry, EntryHeader, EntryKind, LogPosition, LogReader, Recovery,
 };
@@ -267,12 +270,36 @@ impl Shard {
         self.snapshotter.stop(None);
     }
 
-    /// Ids of the messages of a topic that can be read, in their order.
+    /// It is this one of three nodes from now on, all of which vote, and voted in this term.
+    pub(crate) fn three(&mut self, node: NodeId, term: u64) {
+        self.replica.is_member(node).unwrap();
+        self.replica.term_and_vote(term, Some(NodeId(3))).unwrap();
+        self.term = term;
+        for _ in 2..=3 {
+            let mut records = Vec::new();
+            NodeInvited { token: [7; 32], until: Millis(u64::MAX), votes_at_once: true }.encode(&mut records);
+            self.write(&records);
+        }
+        self.vote_from_now(&[1, 2, 3]);
+    }
+
+    /// These vote from now on, and nobody else.
+    pub(crate) fn vote_from_now(&mut self, voters: &[u64]) {
+        let (voters, learners) = (voters.iter().copied().map(NodeId).collect(), BTreeSet::new());
+        for change in [MembersChange::To { voters, learners }, MembersChange::Finish] {
+            let mut records = Vec::new();
+            MembersChanged { change }.encode(&mut records);
+            let (entry, _) = self.append(EntryKind::Members, &records).unwrap();
+            replay(&mut self.state, &self.reader.entry_at(entry).unwrap()).unwrap();
+        }
+    }
+
     /// Index of the last entry.
     pub(crate) fn last_index(&self) -> u64 {
         self.index
     }
 
+    /// Ids of the messages of a topic that can be read, in their order.
     pub(crate) fn listed(&self, topic: &str) -> Vec<String> {
         listed(&self.state, &self.reader, topic)
     }

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use vouch_broker::record::MembersChanged;
-use vouch_cluster::{GroupMembers, MembersChange};
+use vouch_cluster::{ClusterIncarnation, GroupMembers, MembersChange};
 use vouch_commitlog::{EntryKind, LogPosition};
 use vouch_consensus::NodeId;
 use vouch_storage::{Committed, JoinedCluster, OpenedLog, StartError, StorageConfig};
@@ -102,7 +102,12 @@ fn a_log_that_names_other_members_does_not_start_without_what_its_node_noted() {
 #[test]
 fn a_folder_that_was_made_to_join_never_begins_a_cluster_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
-    let joins = JoinedCluster { cluster_id: [9; 16], node: NodeId(4), segment_size: SEGMENT };
+    let joins = JoinedCluster {
+        cluster_id: [9; 16],
+        node: NodeId(4),
+        segment_size: SEGMENT,
+        incarnation: ClusterIncarnation::FIRST,
+    };
     drop(open(&StorageConfig { joins: Some(joins.clone()), ..config(folder.path()) }).unwrap());
     let replica = folder.path().join("shards/0/replica");
     for again in [None, Some(joins)] {
@@ -112,7 +117,12 @@ fn a_folder_that_was_made_to_join_never_begins_a_cluster_of_its_own() {
         assert_eq!((replica.note().member, replica.note().node), (true, NodeId(4)));
         drop(opened.folders);
     }
-    let other = JoinedCluster { cluster_id: [9; 16], node: NodeId(5), segment_size: SEGMENT };
+    let other = JoinedCluster {
+        cluster_id: [9; 16],
+        node: NodeId(5),
+        segment_size: SEGMENT,
+        incarnation: ClusterIncarnation::FIRST,
+    };
     let why = refused(&StorageConfig { joins: Some(other), ..config(folder.path()) });
     assert!(matches!(why, StartError::OfAnotherNode { node: 4, token: 5, .. }), "{why}");
 }

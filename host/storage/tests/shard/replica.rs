@@ -114,7 +114,7 @@ fn a_backup_of_a_running_node_goes_to_what_the_replica_noted_and_takes_no_vote_a
         restore(&target, &restored, &mut |_| ()).unwrap();
         assert!(taken.node_was_running && !file(&target).exists() && !file(&restored).exists());
         let shard = Shard::start(&restored);
-        assert_eq!((shard.replica.note().incarnation, shard.replica.note().vote), (1, None));
+        assert_eq!((shard.replica.note().incarnation, shard.replica.note().vote), (2, None));
         (taken.log_end, shard.listed("t").len())
     };
     let (marked, messages) = taken("marked");

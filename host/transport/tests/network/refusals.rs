@@ -26,7 +26,7 @@ async fn each_refusal_is_a_sentence_that_the_dialer_reads() {
         (
             PeerIdentity { cluster_incarnation: 2, ..right },
             2,
-            "in incarnation 1 of the cluster, and you are in incarnation 2",
+            "in incarnation 00000001 of the cluster, and you are in incarnation 00000002",
         ),
         (right, 3, "this is node 2, and node 3 is meant"),
         (identity(2), 2, "two nodes have one identity"),

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 
 use vouch_broker::{Millis, State};
-use vouch_cluster::{GroupMembers, NodeId};
+use vouch_cluster::{ClusterIncarnation, GroupMembers, NodeId};
 use vouch_commitlog::simulated::{Rng, Steps, open, open_note};
 use vouch_commitlog::{Appender, Checkpoint, Durable, Entry, LogPosition, LogReader};
 use vouch_consensus::Replica;
@@ -172,7 +172,16 @@ impl Machine {
             served: Vec::new(),
         };
         let (cluster_id, segment_size, handle_key) = (CLUSTER, SEGMENT, [2; 32]);
-        node.core.step(Event::MayLead(Lead { cluster_id, segment_size, handle_key, leapt_from: None }), &node.around);
+        node.core.step(
+            Event::MayLead(Lead {
+                cluster_id,
+                segment_size,
+                handle_key,
+                leapt_from: None,
+                incarnation: ClusterIncarnation::FIRST,
+            }),
+            &node.around,
+        );
         self.node = Some(node);
         self.lives += 1;
         Ok(())

@@ -2,7 +2,8 @@
 
 use super::{Applied, Apply, Effect, Outcome, RecordAt};
 use crate::Refusal;
-use crate::record::{ClusterInit, LeapsBelieved, Leapt, NodeStarted};
+use crate::record::{ClusterBegunAnew, ClusterInit, LeapsBelieved, Leapt, NodeStarted};
+use crate::state::members::ClusterMembers;
 use crate::state::{Leap, State};
 
 /// Happens once: another identity or key would make every handle and every follower of this log wrong.
@@ -42,6 +43,30 @@ impl Apply for Leapt {
 impl Apply for LeapsBelieved {
     fn apply(&self, state: &mut State, _: RecordAt, _: &mut Vec<Effect>) -> Outcome {
         state.leaps.believe(self.to);
+        Ok(Applied::Done)
+    }
+}
+
+/// Membership and handle key are replaced, whatever they were: those who belonged to the cluster are strangers from here on, and
+/// what they gave out after the two parted means nothing here.
+impl Apply for ClusterBegunAnew {
+    fn apply(&self, state: &mut State, at: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
+        let Self { incarnation, node, since, handle_key, written_by } = self;
+        let conflict = |why: &str| Err(Refusal::Conflict(why.to_owned()));
+        let Some(init) = &mut state.cluster.init else {
+            return conflict("a log that is nobody's yet cannot begin anew");
+        };
+        if state.incarnations.had(*incarnation) {
+            return conflict("the cluster had this life already");
+        }
+        if *node <= state.members.nodes.last {
+            return conflict("a node of this id was there before; ids are used once");
+        }
+        init.handle_key = *handle_key;
+        state.cluster.last_version.clone_from(written_by);
+        state.incarnations.begin((*since).min(at.position), *incarnation);
+        state.members = ClusterMembers::of_one(*node);
+        effects.extend([Effect::Members, Effect::Nodes]);
         Ok(Applied::Done)
     }
 }

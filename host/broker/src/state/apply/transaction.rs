@@ -3,7 +3,7 @@
 use super::{Applied, Apply, Effect, Outcome, RecordAt};
 use crate::record::{CheckAnswered, ComponentFailed, End, Park, Resume};
 use crate::state::{Ended, Failure, IndexEntry, LastAnswer, Parked, State};
-use crate::{HalfPosition, Millis, Refusal, TopicId, TransactionOutcome, transaction_name};
+use crate::{HalfPosition, Millis, Refusal, TopicId, TransactionOutcome};
 
 /// The first end in the log decides, whoever it comes from; any other is answered by [`State::end_again`]. The
 /// message of a commit gets its offset here, in the order of the ends, and lies in the log where its half lies.
@@ -32,7 +32,7 @@ impl Apply for End {
 impl Apply for CheckAnswered {
     fn apply(&self, state: &mut State, at: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
         let Some(mut open) = state.transactions.open.get(self.transaction).cloned() else {
-            return Err(Refusal::AlreadyEnded { id: transaction_name(self.transaction) });
+            return Err(state.already_ended(self.transaction));
         };
         if open.parked.is_some() || self.check_number != open.checks + 1 {
             return Ok(Applied::Done);
@@ -64,7 +64,7 @@ impl Apply for CheckAnswered {
 impl Apply for Park {
     fn apply(&self, state: &mut State, _: RecordAt, _: &mut Vec<Effect>) -> Outcome {
         let Some(mut open) = state.transactions.open.get(self.transaction).cloned() else {
-            return Err(Refusal::AlreadyEnded { id: transaction_name(self.transaction) });
+            return Err(state.already_ended(self.transaction));
         };
         if open.parked.is_none() {
             open.parked = Some(Box::new(Parked { reason: self.reason.as_str().into(), until_bound: false }));
@@ -80,7 +80,7 @@ impl Apply for Park {
 impl Apply for ComponentFailed {
     fn apply(&self, state: &mut State, at: RecordAt, _: &mut Vec<Effect>) -> Outcome {
         let Some(mut open) = state.transactions.open.get(self.transaction).cloned() else {
-            return Err(Refusal::AlreadyEnded { id: transaction_name(self.transaction) });
+            return Err(state.already_ended(self.transaction));
         };
         let topic = &state.topics.get_mut(open.topic)?.name;
         let binding = state.plugins.binding_of_topic(topic).map(|(_, binding)| binding.revision);
@@ -107,7 +107,7 @@ impl Apply for ComponentFailed {
 /// resumes meant to see to its end.
 impl Apply for Resume {
     fn apply(&self, state: &mut State, at: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
-        let id = transaction_name(self.transaction);
+        let id = state.transaction_name(self.transaction);
         let Some(mut open) = state.transactions.open.get(self.transaction).cloned() else {
             return Err(match state.transactions.outcomes.remembered(self.transaction, state.at(at.time)) {
                 Some(ended) => Refusal::OutcomeConflict { id, recorded: ended.outcome },
@@ -133,10 +133,19 @@ impl Apply for Resume {
 }
 
 impl State {
+    /// What a transaction is called in what is said to people.
+    fn transaction_name(&self, transaction: HalfPosition) -> String {
+        self.incarnations.transaction_id(transaction).to_string()
+    }
+
+    fn already_ended(&self, transaction: HalfPosition) -> Refusal {
+        Refusal::AlreadyEnded { id: self.transaction_name(transaction) }
+    }
+
     /// The answer to an end of what is not open: the same outcome is a repeat and succeeds, the other one is a
     /// conflict, and of what nobody remembers only that is said. Nothing is changed.
     fn end_again(&self, at: RecordAt, end: &End) -> Outcome {
-        let id = transaction_name(end.transaction);
+        let id = self.transaction_name(end.transaction);
         match self.transactions.outcomes.remembered(end.transaction, self.at(at.time)) {
             Some(ended) if ended.outcome == end.outcome => {
                 Ok(Applied::Ended { outcome: ended.outcome, repeated: true })

@@ -5,6 +5,7 @@ mod checks;
 mod cluster_members;
 mod dead_letters;
 mod groups;
+mod incarnations;
 mod invariants;
 mod leaps;
 mod leases;

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use vouch_cluster::{ClusterIncarnation, NodeId};
+
 use super::replay::canonical;
 use super::secrets;
 use super::snapshots::{full, with_section};
 use crate::check::CheckOverrides;
 use crate::record::{
-    BindingPaused, BindingPut, Carried, ComponentFailed, End, EndedBy, Expire, FilterNoted, GroupMade, Join, KeepGrant,
-    KeptAccess, KeyExpiry, KeyWrite, Leapt, MessagePlace, Outbox, PluginChunk, Queued, Record, Settled, SettledHead,
-    TopicDelete, encode_message,
+    BindingPaused, BindingPut, Carried, ClusterBegunAnew, ComponentFailed, End, EndedBy, Expire, FilterNoted,
+    GroupMade, Join, KeepGrant, KeptAccess, KeyExpiry, KeyWrite, Leapt, MessagePlace, Outbox, PluginChunk, Queued,
+    Record, Settled, SettledHead, TopicDelete, encode_message,
 };
 use crate::state::{Applied, EntryAt, Namespace, PIN_MS, PartError, SnapshotError};
 use crate::testing::{RecordLog, StoredParts, ack, end, lease, message, whole};
@@ -475,7 +477,7 @@ fn with_kept() -> State {
     log.state
 }
 
-/// Written by the first version in which bindings keep something, and never again.
+/// Written by the first version in which bindings keep something. A cluster that never began anew is still written so.
 #[test]
 fn a_snapshot_of_version_6_and_its_part_are_read_and_written_as_they_were() {
     let mut written = with_kept();
@@ -485,6 +487,33 @@ fn a_snapshot_of_version_6_and_its_part_are_read_and_written_as_they_were() {
     let parts = StoredParts([(4711, part.clone())].into());
     let (position, state) = parts.read(fixture).unwrap();
     assert_eq!((position, state.parts()), (RecordPosition(4711), vec![4711]));
+    assert!(written.seal(4711) == Some(part) && written.snapshot(RecordPosition(4711)) == fixture);
+}
+
+/// A state of a cluster that began anew twice.
+fn begun_anew() -> State {
+    let mut log = full();
+    for (incarnation, node) in [(0xabcd, 2), (0xef01, 3)] {
+        log.pass_ms(1);
+        let incarnation = ClusterIncarnation(incarnation);
+        let (since, written_by) = (RecordPosition(u64::MAX), "0.2.0".to_owned());
+        let anew = ClusterBegunAnew { incarnation, node: NodeId(node), since, handle_key: [3; 32], written_by };
+        log.apply(Record::ClusterBegunAnew(anew)).unwrap();
+    }
+    log.state
+}
+
+/// Written by the first version in which a cluster begins anew, and never again.
+#[test]
+fn a_snapshot_of_version_7_and_its_part_are_read_and_written_as_they_were() {
+    let mut written = begun_anew();
+    let fixture = include_bytes!("../../../fixtures/snapshot-v7");
+    State::check_snapshot(fixture).unwrap();
+    let part = bytes::Bytes::from_static(include_bytes!("../../../fixtures/snapshot-v7.part-4711"));
+    let parts = StoredParts([(4711, part.clone())].into());
+    let (position, state) = parts.read(fixture).unwrap();
+    assert_eq!((position, state.parts()), (RecordPosition(4711), vec![4711]));
+    assert_eq!(state.incarnations(), written.incarnations());
     // If it is written otherwise now, see *How to add a record kind* in docs/house.md: this one is only read from then on.
     assert!(state.snapshot(RecordPosition(4711)) == fixture, "it is written with another layout");
     assert!(written.seal(4711) == Some(part) && written.snapshot(RecordPosition(4711)) == fixture);

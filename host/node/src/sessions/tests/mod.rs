@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use vouch_broker::{BodyEncoding, HalfPosition, MessageKind, Millis, NewMessage, StoredMessage};
+use vouch_broker::{BodyEncoding, HalfPosition, MessageKind, Millis, NewMessage, StoredMessage, TransactionId};
 
 use super::questions::{CheckCommand, Question, TelemetryStream};
 use super::*;
-use crate::served_shard::transaction_id;
+use crate::served_shard::SHARD;
 use vouch_leader::Members as _;
 
 /// A stream that writes at once, unless its client does not read.
@@ -96,7 +96,11 @@ fn command(origin: &str) -> CheckCommand {
         body: Bytes::from_static(b"x"),
     };
     let half = StoredMessage { message, producer: origin.to_owned(), stored_at: Millis(2) };
-    CheckCommand { topic: ResourceName::plain("orders"), transaction: transaction_id(HalfPosition(7)), half }
+    CheckCommand {
+        topic: ResourceName::plain("orders"),
+        transaction: TransactionId::of_first_life(SHARD, HalfPosition(7)),
+        half,
+    }
 }
 
 /// Sessions with a live producer per client, all of topic `orders`.

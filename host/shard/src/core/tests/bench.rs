@@ -14,7 +14,9 @@ use vouch_broker::{
     TopicId,
 };
 use vouch_commitlog::{AppendError, Appended, Checkpoint, EntryKind, LogPosition, Operation, PoisonReport, Shortage};
-use vouch_consensus::{EntryId, GroupMembers, GroupMessage, GroupPace, NodeId, Replica, ReplicaBeginning, Said, Vote};
+use vouch_consensus::{
+    ClusterIncarnation, EntryId, GroupMembers, GroupMessage, GroupPace, NodeId, Replica, ReplicaBeginning, Said, Vote,
+};
 use vouch_leader::testing::{Around, ReceiveCaller};
 use vouch_leader::{Leader, Poll};
 
@@ -121,7 +123,13 @@ impl Bench {
     pub(super) fn may_lead(&mut self) {
         let (cluster_id, segment_size, handle_key) = ([1; 16], 1 << 20, [2; 32]);
         self.core.begin_turn(self.now(), standing(&self.log));
-        self.tell(Event::MayLead(Lead { cluster_id, segment_size, handle_key, leapt_from: None }));
+        self.tell(Event::MayLead(Lead {
+            cluster_id,
+            segment_size,
+            handle_key,
+            leapt_from: None,
+            incarnation: ClusterIncarnation::FIRST,
+        }));
         self.carry_out();
     }
 
@@ -138,7 +146,9 @@ impl Bench {
     fn before(closed: Option<NothingStored>) -> Self {
         let began = Instant::now();
         let list = List { covered: true, ..List::default() };
-        let replica = closed.is_none().then(|| behind(EntryId::default(), LogPosition(0), Vote::default()).unwrap());
+        let replica = closed
+            .is_none()
+            .then(|| behind(NodeId::FIRST, EntryId::default(), LogPosition(0), Vote::default()).unwrap());
         let (state, applied, log, reserve) = (State::default(), LogPosition(0), standing(&list), 1000);
         let beginning =
             CoreBeginning { state, applied, log, tail: Vec::new(), reserve, catch_up: 1 << 30, replica, closed };

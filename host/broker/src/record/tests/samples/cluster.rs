@@ -1,13 +1,14 @@
 //! Of the log itself.
 
 use proptest::prelude::*;
+use vouch_cluster::{ClusterIncarnation, NodeId};
 
 use super::Sampled;
 use super::step::Step;
 use super::values::{millis, text};
-use crate::Millis;
-use crate::record::{ClusterInit, LeapsBelieved, Leapt, NodeStarted};
+use crate::record::{ClusterBegunAnew, ClusterInit, LeapsBelieved, Leapt, NodeStarted};
 use crate::testing::RecordLog;
+use crate::{Millis, RecordPosition};
 
 impl Sampled for ClusterInit {
     const GOLDEN: &str = "4e000000 97e00aa1 0100 01 00 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 0000004000000000 \
@@ -90,5 +91,45 @@ impl Sampled for LeapsBelieved {
 
     fn drawn(log: &RecordLog, _: Step) -> Self {
         Self { to: log.now }
+    }
+}
+
+impl Sampled for ClusterBegunAnew {
+    const GOLDEN: &str = "46000000 8c3b955d 1800 01 00 04030201 0605000000000000 0807000000000000 \
+         dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd 05302e312e30";
+    const OFTEN: u16 = 3;
+
+    fn sample() -> Self {
+        Self {
+            incarnation: ClusterIncarnation(0x0102_0304),
+            node: NodeId(0x0506),
+            since: RecordPosition(0x0708),
+            handle_key: [0xdd; 32],
+            written_by: "0.1.0".to_owned(),
+        }
+    }
+
+    fn strategy() -> impl Strategy<Value = Self> + 'static {
+        (any::<u32>(), any::<u64>(), any::<u64>(), any::<[u8; 32]>(), text()).prop_map(
+            |(incarnation, node, since, handle_key, written_by)| Self {
+                incarnation: ClusterIncarnation(incarnation),
+                node: NodeId(node),
+                since: RecordPosition(since),
+                handle_key,
+                written_by,
+            },
+        )
+    }
+
+    fn drawn(log: &RecordLog, step: Step) -> Self {
+        // Some of them of a life that there was, some as a node that there was.
+        let known = log.state.nodes().last.0;
+        Self {
+            incarnation: ClusterIncarnation(u32::from(step.a % 40)),
+            node: NodeId(known + u64::from(step.b % 3)),
+            since: RecordPosition(u64::from(step.c)),
+            handle_key: [step.a as u8; 32],
+            written_by: "0.2.0".to_owned(),
+        }
     }
 }
