@@ -8,7 +8,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use support::cluster::{INSECURE, Member, bodies, join, three, until, voters_are};
-use support::{Ran, read, run, vouch};
+use support::{Ran, read, vouch};
+use tonic::transport::Endpoint;
 use vouch_protocol::wire::messaging_service_client::MessagingServiceClient;
 use vouch_protocol::wire::{AckMessageEntry, AckMessageRequest, Code, Resource};
 
@@ -33,7 +34,8 @@ fn handle(member: &Member) -> String {
 
 /// What a member says to a handle.
 async fn acked(member: &Member, handle: &str) -> i32 {
-    let mut client = MessagingServiceClient::connect(format!("http://{}", member.at("grpc"))).await.unwrap();
+    let endpoint = Endpoint::from_shared(format!("http://{}", member.at("grpc"))).unwrap();
+    let mut client = MessagingServiceClient::new(endpoint.connect().await.unwrap());
     let resource = |name: &str| Some(Resource { name: name.to_owned(), ..Default::default() });
     let entries = vec![AckMessageEntry { receipt_handle: handle.to_owned(), ..Default::default() }];
     let mut ack = tonic::Request::new(AckMessageRequest { topic: resource("t"), group: resource("kept"), entries });

@@ -7,7 +7,7 @@ mod support;
 use std::path::Path;
 
 use serde_json::json;
-use support::cluster::{INSECURE, Member, until};
+use support::cluster::{INSECURE, Member, bodies, until, voters_are};
 use support::read;
 
 /// Settings under which the beginning of a log goes soon.
@@ -20,10 +20,10 @@ fn flags<'a>(more: &[&'a str]) -> Vec<&'a str> {
 /// A node that keeps 4 MiB of one topic, and three messages of another one for ever.
 fn first(folder: &Path) -> Member {
     let one = Member::start(folder, &flags(&["--segment-size", "4MiB"]));
-    one.admin(&["topic", "create", "kept", "--queues", "1"]).succeeded();
+    one.admin(&["topic", "create", "t", "--queues", "1"]).succeeded();
     one.admin(&["topic", "create", "passing", "--queues", "1", "--retention-size", "4MiB"]).succeeded();
     for body in ["m1", "m2", "m3"] {
-        one.client(&["message", "send", "kept", "--body", body]).succeeded();
+        one.client(&["message", "send", "t", "--body", body]).succeeded();
     }
     one
 }
@@ -51,23 +51,13 @@ fn join(leader: &Member, folder: &Path) -> Member {
     Member::start(folder, &flags(&["--join", leader.at("peer"), "--token-file", token]))
 }
 
-fn voters_are(members: &[&Member], voters: &[u64]) {
-    until("all know who votes", || members.iter().all(|member| member.status()["voters"] == json!(voters)));
-}
-
 /// Bodies of the messages that are kept, by a group that begins.
 fn kept(member: &Member, group: &str, count: &str) -> Vec<String> {
     until("one leads", || !member.status()["leader"].is_null());
-    member.admin(&["group", "create", group]);
-    let received = member.client(&["message", "receive", "kept", "--group", group, "--count", count, "--wait", "20s"]);
-    let received = received.succeeded().stdout;
-    let mut bodies: Vec<_> = received.split_whitespace().filter(|word| word.starts_with('m')).collect();
-    bodies.sort_unstable();
-    bodies.dedup();
-    bodies.into_iter().map(str::to_owned).collect()
+    bodies(member, group, count)
 }
 
-/// By how many bytes the log of a node is shorter than that of the one that leads.
+/// Whether the log of a node is as long as what is committed at the one that leads.
 fn has_all(leader: &Member, node: u64) -> bool {
     let (of, leads) = (leader.knows_of(node), leader.knows_of(leader.status()["node"].as_u64().unwrap()));
     of["durable"].as_u64() >= leads["committed"].as_u64() && of["durable"].is_u64()
@@ -87,7 +77,7 @@ fn nodes_that_join_a_log_whose_beginning_is_gone_take_a_snapshot_and_then_stand_
     voters_are(&[&one, &two, &three], &[1, 2, 3]);
     assert!(begin_of_log(&two) > 0, "the log of the one that came begins where the other's does");
     assert!(log_of(&two.folder).contains("taking the log from another node"), "{}", log_of(&two.folder));
-    one.client(&["message", "send", "kept", "--body", "m4"]).succeeded();
+    one.client(&["message", "send", "t", "--body", "m4"]).succeeded();
     one.kill();
     until("another one leads", || !two.status()["leader"].is_null() && two.status()["leader"] != json!(1));
     assert_eq!(kept(&two, "g2", "4"), ["m1", "m2", "m3", "m4"]);
