@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::MAX_NODE_CONCURRENCY;
 use crate::quantity::{ByteSize, duration_text};
 
 /// The `limits` of a binding; an absent field takes its default. All of them are enforced.
@@ -16,7 +17,8 @@ pub struct Limits {
     /// Wall-clock time of one call, waiting for a server included. 10 ms – 60 s; 1 s.
     #[serde(with = "duration_text")]
     pub deadline: Duration,
-    /// Calls of this binding at the same time. 1 to the engine's `concurrency`; 8.
+    /// Calls of this binding at the same time. 1 to [`MAX_NODE_CONCURRENCY`]; 8. A node that has fewer places takes as many as it has:
+    /// another one of the cluster may have more.
     pub concurrency: usize,
     /// Bytes of text in one answer: the reason of a rollback or an unknown, or an error. 64 B – 256 KiB; 16 KiB.
     pub output: ByteSize,
@@ -91,10 +93,10 @@ impl Limits {
     ///
     /// # Errors
     /// The first field that is out of bounds.
-    pub fn validate(&self, max_memory: ByteSize, max_concurrency: usize) -> Result<(), LimitError> {
+    pub fn validate(&self, max_memory: ByteSize) -> Result<(), LimitError> {
         within("memory", self.memory, (Self::MEMORY_LEAST, max_memory), ToString::to_string)?;
         within("deadline", self.deadline, Self::DEADLINE, |d| humantime::format_duration(*d).to_string())?;
-        within("concurrency", self.concurrency, (1, max_concurrency), ToString::to_string)?;
+        within("concurrency", self.concurrency, (1, MAX_NODE_CONCURRENCY), ToString::to_string)?;
         within("output", self.output, Self::OUTPUT, ToString::to_string)?;
         within("http_response", self.http_response, Self::HTTP_RESPONSE, ToString::to_string)?;
         within("http_requests", self.http_requests, Self::HTTP_REQUESTS, ToString::to_string)?;
@@ -125,7 +127,7 @@ mod tests {
     fn check(change: impl Fn(&mut Limits)) -> Result<(), LimitError> {
         let mut limits = Limits::default();
         change(&mut limits);
-        limits.validate(ByteSize::mib(256), 32)
+        limits.validate(ByteSize::mib(256))
     }
 
     #[test]
@@ -142,7 +144,7 @@ mod tests {
         for (field, set, least, most) in [
             ("deadline", ms, 10, 60_000),
             ("memory", memory, 1 << 20, 256 << 20),
-            ("concurrency", concurrency, 1, 32),
+            ("concurrency", concurrency, 1, 1024),
             ("output", output, 64, 256 << 10),
             ("http_response", response, 1 << 10, 16 << 20),
             ("http_requests", requests, 1, 256),

@@ -75,7 +75,7 @@ impl Plugin {
     /// A sentence for whoever sets the binding. It tells no values of secrets.
     fn validate(&self, spec: &BindingSpec) -> Result<(), BindError> {
         let settings = &self.engine.config;
-        spec.limits.validate(settings.max_memory, settings.concurrency)?;
+        spec.limits.validate(settings.max_memory)?;
         let limit = spec.limits.memory;
         if let Some(needs) = self.code.initial_memory.filter(|needs| *needs > limit) {
             return Err(BindError::MemoryTooSmall { needs, limit });

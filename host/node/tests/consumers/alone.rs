@@ -24,15 +24,15 @@ async fn keeps_beside_others(node: &Node, name: &str, wasm: bytes::Bytes, grants
 }
 
 /// A node where `slow` reads `contested`, waits for the service, and writes `contested` and `slow`; `quick` writes `contested` and
-/// counts; `other` counts under a key that nobody else has.
+/// counts; `apart` counts under a key that nobody else has.
 async fn contested(folder: &std::path::Path, gate: &Gate) -> Node {
     let node = start(folder).await;
     let slow = Script::new().look("contested").ask(&gate.address.to_string()).set("contested", "slow", None);
     keeps_beside_others(&node, "slow", slow.set("slow", "1", None).asking(), Some(gate)).await;
     let quick = Script::new().set("contested", "quick", None).says(Says::Done);
     keeps_beside_others(&node, "quick", quick, None).await;
-    let other = Script::new().look("other").set("other", "1", None).says(Says::Done);
-    keeps_beside_others(&node, "other", other, None).await;
+    let other = Script::new().look("apart").set("apart", "1", None).says(Says::Done);
+    keeps_beside_others(&node, "apart", other, None).await;
     node
 }
 
@@ -57,10 +57,10 @@ async fn who_runs_alone_holds_its_keys_against_those_who_write_them_and_no_other
     until_it_is_alone(&node, &gate).await;
     // Two counters of one namespace do not wait for each other.
     for n in 0..5 {
-        send(&node, "other", message(&n.to_string(), "x")).await;
+        send(&node, "apart", message(&n.to_string(), "x")).await;
     }
-    all_is_done(&node, "other").await;
-    wait_until("all are counted", || async { counts(&node, "other").ack == 5 }).await;
+    all_is_done(&node, "apart").await;
+    wait_until("all are counted", || async { eprintln!("{:?}", counts(&node, "apart")); counts(&node, "apart").ack == 5 }).await;
     // Who writes what it read is told at once that it has to wait, and does.
     send(&node, "quick", message("beside", "x")).await;
     wait_until("it is kept out", || async { counts(&node, "quick").stale == 1 }).await;

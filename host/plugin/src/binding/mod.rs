@@ -72,7 +72,8 @@ impl Binding {
         spec: BindingSpec,
         before: Option<&Self>,
     ) -> Result<Self, BindError> {
-        let BindingSpec { name, grants, limits, config, body, passwords, hidden } = spec;
+        let BindingSpec { name, grants, mut limits, config, body, passwords, hidden } = spec;
+        limits.concurrency = limits.concurrency.min(engine.config.concurrency);
         let databases = databases::open(&grants.sql, &passwords, &limits, &engine.databases)
             .map_err(|(name, why)| BindError::Database { name, why })?;
         let name = Name::from(name);

@@ -33,6 +33,14 @@ async fn a_binding_at_its_limit_has_no_capacity() {
 }
 
 #[tokio::test]
+async fn a_binding_takes_as_many_places_as_a_small_node_has_whatever_it_may_take_elsewhere() {
+    let house = House::with(|config| config.concurrency = 1);
+    let binding = house.bind(check(&commit()), |_| {}).await;
+    assert_eq!(binding.limits().concurrency, 1);
+    assert_eq!(binding.check(pending()).await, COMMIT);
+}
+
+#[tokio::test]
 async fn a_node_at_its_limit_has_no_capacity_for_any_binding() {
     let house = House::with(|config| config.concurrency = 1);
     let spin = house.bind(check(SPIN), |spec| spec.limits.concurrency = 1).await;
