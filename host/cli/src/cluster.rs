@@ -87,6 +87,20 @@ Ends when that node leads. Without --to it is the one that has most of the log."
         #[command(flatten)]
         http: HttpArgs,
     },
+    /// Let the cluster use what its new version brings, when all nodes run it and none is to go back.
+    #[command(after_help = "\
+Examples:
+  vouch cluster finish-upgrade
+
+Until then every node may go back to the version before. Refused where a node is not there, or runs a version that could \
+not read the log any more.")]
+    FinishUpgrade {
+        /// Who does it; the login name if absent.
+        #[arg(long, env = "USER", value_name = "NAME", default_value = "operator")]
+        by: String,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
     /// Make the certificate by which the other nodes know a node, and the authority if there is none yet.
     // With [OPTIONS] it would be longer than a narrow screen is wide.
     #[command(override_usage = "vouch cluster certificates --ca-dir <DIR> --node <N> --address <HOSTS>")]
@@ -118,6 +132,7 @@ impl ClusterCommand {
             Self::Status(http)
             | Self::Add { http, .. }
             | Self::Remove { http, .. }
+            | Self::FinishUpgrade { http, .. }
             | Self::TransferLeader { http, .. } => http.json,
             Self::Certificates(args) => args.json(),
             Self::Recover(args) => args.json,
@@ -142,6 +157,12 @@ pub(crate) fn run(command: ClusterCommand) -> anyhow::Result<()> {
             let answer = http.client()?.post("/v1/cluster/leader", &body)?;
             let leads = format!("node {} leads", answer.body["leader"]);
             resource::report(&http, &answer.body, leads)
+        }
+        ClusterCommand::FinishUpgrade { by, http } => {
+            let answer = http.client()?.post("/v1/cluster/finish-upgrade", &json!({"by": by}))?;
+            let (to, from) = (&answer.body["feature_level"], &answer.body["was"]);
+            let raised = format!("the cluster is at feature level {to}, and was at {from}");
+            resource::report(&http, &answer.body, raised)
         }
         ClusterCommand::Certificates(args) => certificates::make(&args),
         ClusterCommand::Recover(args) => recover::recover(&args),
@@ -184,11 +205,12 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_and_a_transfer_say_what_was_given() {
+    fn a_removal_a_transfer_and_the_end_of_an_upgrade_say_what_was_given() {
         let node = FakeNode::answering(&[
             ("200 OK", r#"{"node":3,"voters":[1,2],"majority":2}"#),
             ("200 OK", r#"{"leader":2}"#),
             ("200 OK", r#"{"leader":3}"#),
+            ("200 OK", r#"{"feature_level":2,"was":1}"#),
         ]);
         let remove = ClusterCommand::Remove {
             node: 3,
@@ -200,7 +222,12 @@ mod tests {
         run(remove).unwrap();
         run(ClusterCommand::TransferLeader { to: None, http: node.args(false) }).unwrap();
         run(ClusterCommand::TransferLeader { to: Some(3), http: node.args(true) }).unwrap();
+        run(ClusterCommand::FinishUpgrade { by: "ann".to_owned(), http: node.args(false) }).unwrap();
         let asked = node.asked();
+        assert_eq!(
+            (asked[3].line.as_str(), asked[3].body.as_str()),
+            ("POST /v1/cluster/finish-upgrade", r#"{"by":"ann"}"#)
+        );
         assert_eq!(asked[0].line, "DELETE /v1/cluster/nodes/3?force=true&by=ann&reason=old%20disk");
         assert_eq!((asked[1].line.as_str(), asked[1].body.as_str()), ("POST /v1/cluster/leader", "{}"));
         assert_eq!(asked[2].body, r#"{"node":3}"#);

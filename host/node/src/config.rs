@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use vouch_broker::record::FEATURE_LEVEL;
 use vouch_commitlog::{DEFAULT_SYNCS_IN_FLIGHT, DEFAULT_ZERO_AHEAD};
 use vouch_plugin::{CompilerProgram, DEFAULT_GUEST_THREADS, DEFAULT_NODE_CONCURRENCY};
 use vouch_secrets::KEY_FILE;
-use vouch_storage::{OnDamage, StorageConfig};
+use vouch_storage::{OnDamage, StorageConfig, VERSION};
 
-use crate::peers::{JoinSettings, Lacking, PeerSettings};
+use crate::peers::{JoinSettings, Lacking, PeerSettings, Program};
 use crate::served_shard::SHARD;
 
 /// Settings of a node; every one is enforced.
@@ -57,6 +58,9 @@ pub struct NodeConfig {
     pub plugin_compiler: CompilerProgram,
     /// SQLite files that bindings grant lie below one of these.
     pub sqlite_dirs: Vec<PathBuf>,
+    /// The newest feature level that this node knows: [`vouch_broker::record::FEATURE_LEVEL`], or less in a test, as if it were of a
+    /// version before.
+    pub feature_level: u32,
     /// File with the keys of secrets. `None`: [`vouch_secrets::KEY_FILE`] in the data folder.
     pub secret_key_file: Option<PathBuf>,
 }
@@ -65,6 +69,11 @@ impl NodeConfig {
     /// Where the keys of secrets are.
     pub(crate) fn secret_keys(&self) -> PathBuf {
         self.secret_key_file.clone().unwrap_or_else(|| self.data_dir.join(KEY_FILE))
+    }
+
+    /// What the node is to the others.
+    pub(crate) fn program(&self) -> Program {
+        Program { version: VERSION.to_owned(), feature_level: self.feature_level }
     }
 
     /// What of it is for the shard's files.
@@ -79,6 +88,7 @@ impl NodeConfig {
             disk_limit: self.disk_limit,
             on_damage: self.on_damage,
             joins: self.joins.as_ref().map(|joins| joins.token.joined()),
+            feature_level: self.feature_level,
         }
     }
 
@@ -105,6 +115,7 @@ impl NodeConfig {
             plugin_concurrency: DEFAULT_NODE_CONCURRENCY,
             plugin_compiler: CompilerProgram::InProcess,
             sqlite_dirs: Vec::new(),
+            feature_level: FEATURE_LEVEL,
             secret_key_file: None,
         }
     }

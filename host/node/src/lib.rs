@@ -44,7 +44,7 @@ pub use api::{
     MessageQuery, MessageView, NodeHealth, PAGE_MAX, PluginUpload, ProgressView, Receipt, ReceiveRequest, SendRequest,
     TopicInfo, TransactionMark, TransactionQuery, TransactionState, TransactionView, Written,
 };
-pub use cluster::{ClusterView, NodeRole, NodeStanding, Nodes, OwnLog, majority_of};
+pub use cluster::{ClusterView, NodeRole, NodeStanding, Nodes, OwnLog, UpgradeFinished, majority_of};
 pub use components::{BindingStanding, BindingTrial, Contradiction, EndedOnes, SampleHalf, TriedCall, TriedDatabase};
 pub use components::{
     CleanedFence, Components, FenceCleaning, KeptPage, KeptView, PutBinding, UploadError, limits_in_force,
@@ -60,7 +60,7 @@ pub use metrics::{
 };
 pub use metrics::{ProcessUse, SeriesView, TopicTransactions};
 pub use node::{Node, NodeIdentity};
-pub use peers::{ClusterToken, JoinSettings, Lacking, PeerSettings, TokenFault};
+pub use peers::{ClusterToken, JoinSettings, Lacking, PeerSettings, Program, TokenFault};
 pub use retention::RetentionReport;
 pub use search::Search;
 pub use secrets::{KeyRotation, SecretView, Secrets};

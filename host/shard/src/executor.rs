@@ -58,7 +58,7 @@ pub(crate) struct Executor {
 impl Executor {
     pub(crate) fn new(state: State, output: Output, links: ShardLinks) -> std::io::Result<Self> {
         let ShardLinks { inbox, signals, members, peers } = links;
-        let ShardBeginning { log, applied, tail, reserve, catch_up, replica, closed } = Log::of(output, &inbox)?;
+        let ShardBeginning { log, applied, tail, reserve, settings, replica, closed } = Log::of(output, &inbox)?;
         signals.belong(&state);
         signals.secrets_are(&state);
         if let Some(why) = &closed {
@@ -66,7 +66,7 @@ impl Executor {
         }
         let outside = Surroundings { signals: signals.clone(), members, reader: log.reader().cloned() };
         let now = Moment { time: signals.clock.now(), at: Instant::now() };
-        let beginning = CoreBeginning { state, applied, log: log.standing(), tail, reserve, catch_up, replica, closed };
+        let beginning = CoreBeginning { state, applied, log: log.standing(), tail, reserve, settings, replica, closed };
         Ok(Self { core: Core::new(beginning, now), log, inbox, signals, outside, peers, on_begun: None })
     }
 

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use vouch_broker::record::{NodeInvited, NodeStarted};
+use vouch_broker::record::{FEATURE_LEVEL, NodeInvited, NodeStarted};
 use vouch_broker::{Millis, NotDone, NothingStored, ShardId, State};
 use vouch_commitlog::{CommitLog, EntryHeader, EntryKind, LogConfig, LogReader, NoteFile};
 use vouch_consensus::{Append, ClusterIncarnation, EntryId, NodeId, Said};
@@ -14,7 +14,7 @@ use vouch_storage::{LogName, ReplicaFile, Requests, VERSION};
 
 use super::*;
 use crate::clock::{Clock, SystemTimeSource};
-use crate::core::{Claim, Proposal, Standing};
+use crate::core::{Claim, CoreSettings, Proposal, Standing};
 use crate::group::alone;
 use crate::handle::Shard;
 use crate::links::ShardLinks;
@@ -67,7 +67,16 @@ fn new_log(uncovered: bool) -> Start {
     let file = ReplicaFile::begin(NoteFile::open(folder.path(), "replica").unwrap(), name, &recovery).unwrap();
     let replica = alone(&recovery, file.note()).unwrap();
     let (log, base, tail) = (reader.clone(), recovery.checkpoint, Vec::new());
-    let log = OutputLog { appender, reader: log, prepared: 1 << 20, replica, file, base, tail, catch_up: 1 << 30 };
+    let log = OutputLog {
+        appender,
+        reader: log,
+        prepared: 1 << 20,
+        replica,
+        file,
+        base,
+        tail,
+        settings: CoreSettings::default(),
+    };
     let output = Output::Log(Box::new(log));
     let clock = Clock::start(Millis(0), Arc::new(SystemTimeSource));
     let signals = Arc::new(Signals::new(clock, Arc::new(Requests::due_at(vouch_commitlog::LogPosition::BEYOND))));
@@ -76,6 +85,7 @@ fn new_log(uncovered: bool) -> Start {
         cluster_id: CLUSTER,
         segment_size: SEGMENT,
         handle_key: [3; 32],
+        feature_level: FEATURE_LEVEL,
         leapt_from: None,
         incarnation: ClusterIncarnation::FIRST,
     };

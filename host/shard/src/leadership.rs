@@ -22,6 +22,8 @@ pub struct Lead {
     pub segment_size: u64,
     /// The same: secret, and drawn at random by whoever starts the node.
     pub handle_key: [u8; 32],
+    /// The newest feature level that this node knows: a log that it makes has it.
+    pub feature_level: u32,
     /// The life of the cluster that the folder belongs to. A log that does not say so yet is still on its way here.
     pub incarnation: ClusterIncarnation,
     /// The last time in the log, if the clock leapt on from there at the start.

@@ -23,7 +23,7 @@ mod reply;
 mod signals;
 mod waiting;
 
-pub use self::core::{GroupStanding, HeldLog, LeaderEntry, Request, Standing, role_of, short_of};
+pub use self::core::{CoreSettings, GroupStanding, HeldLog, LeaderEntry, Request, Standing, role_of, short_of};
 pub use executor::OnBegun;
 pub use group::{Member, alone, member};
 pub use handle::Shard;

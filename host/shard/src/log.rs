@@ -9,7 +9,7 @@ use vouch_commitlog::{
 use vouch_consensus::{NodeId, Replica, Vote};
 use vouch_storage::{Committed, NotedCut, ReplicaFile};
 
-use crate::core::{EntryToAppend, LeaderEntry, LogStanding};
+use crate::core::{CoreSettings, EntryToAppend, LeaderEntry, LogStanding};
 use crate::inbox::Inbox;
 use crate::noting::NoteKeeper;
 
@@ -50,8 +50,8 @@ pub struct OutputLog {
     pub base: Option<Checkpoint>,
     /// The entries behind that.
     pub tail: Vec<Entry>,
-    /// Bytes of the log: a member that lives and lacks no more than these gets them from a leader, however slow it is.
-    pub catch_up: u64,
+    /// What somebody set.
+    pub settings: CoreSettings,
 }
 
 /// The log that a shard has.
@@ -75,7 +75,7 @@ pub(crate) struct ShardBeginning {
     pub(crate) applied: LogPosition,
     pub(crate) tail: Vec<Entry>,
     pub(crate) reserve: u64,
-    pub(crate) catch_up: u64,
+    pub(crate) settings: CoreSettings,
     pub(crate) replica: Option<Replica<LeaderEntry>>,
     pub(crate) closed: Option<NothingStored>,
 }
@@ -92,7 +92,7 @@ impl Log {
     pub(crate) fn of(output: Output, inbox: &Arc<Inbox>) -> std::io::Result<ShardBeginning> {
         Ok(match output {
             Output::Log(log) => {
-                let OutputLog { appender, reader, prepared, replica, file, base, tail, catch_up } = *log;
+                let OutputLog { appender, reader, prepared, replica, file, base, tail, settings } = *log;
                 // What was recovered is durable before the executor begins, and applied but for the tail.
                 let end = appender.appended();
                 let log = Self {
@@ -105,13 +105,13 @@ impl Log {
                 };
                 let applied = tail.first().and(base).map_or(end, |base| base.end);
                 let reserve = RESERVE_BYTES.min(prepared / 2);
-                ShardBeginning { log, applied, tail, reserve, catch_up, replica: Some(replica), closed: None }
+                ShardBeginning { log, applied, tail, reserve, settings, replica: Some(replica), closed: None }
             }
             Output::Refused { why, appended, durable, applied } => {
                 let fixed = fixed(LogPosition::START, appended, durable);
                 let log = Self { appender: None, reader: None, noting: None, commit: None, base: None, fixed };
-                let (tail, reserve, catch_up, replica) = (Vec::new(), 0, 0, None);
-                ShardBeginning { log, applied, tail, reserve, catch_up, replica, closed: Some(why) }
+                let (tail, reserve, settings, replica) = (Vec::new(), 0, CoreSettings::default(), None);
+                ShardBeginning { log, applied, tail, reserve, settings, replica, closed: Some(why) }
             }
         })
     }
@@ -261,7 +261,8 @@ mod tests {
         let file = ReplicaFile::begin(open_note(&disk, "replica").unwrap(), name, &recovery).unwrap();
         let replica = alone(&recovery, file.note()).unwrap();
         let (prepared, base, tail) = (4 << 10, None, Vec::new());
-        let log = OutputLog { appender, reader, prepared, replica, file, base, tail, catch_up: 1 << 30 };
+        let log =
+            OutputLog { appender, reader, prepared, replica, file, base, tail, settings: CoreSettings::default() };
         let output = Output::Log(Box::new(log));
         let mut log = Log::of(output, &Arc::new(Inbox::new(1))).unwrap().log;
         disk.inject(SimFault::NoSpace);

@@ -19,6 +19,8 @@ pub struct WhoBelongs {
     pub members: GroupMembers,
     /// All nodes, and where they are.
     pub nodes: ClusterNodes,
+    /// The feature level of the log; 1 before it says so.
+    pub feature_level: u32,
     /// The lives of the cluster: what transactions are called outside goes by them.
     pub incarnations: Incarnations,
 }
@@ -135,7 +137,8 @@ impl Signals {
     pub(crate) fn belong(&self, state: &State) {
         let (members, nodes) = (state.members().clone(), state.nodes().clone());
         let incarnations = state.incarnations().clone();
-        self.belongs.send_replace(WhoBelongs { members, nodes, incarnations });
+        let feature_level = state.cluster().level().unwrap_or(1);
+        self.belongs.send_replace(WhoBelongs { members, nodes, feature_level, incarnations });
     }
 
     pub(crate) fn secrets_are(&self, state: &State) {

@@ -9,7 +9,9 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use vouch_broker::record::{MessagePlace, NodeInvited, NodeJoined, NodeLeaves, TopicPut, encode_message};
+use vouch_broker::record::{
+    FEATURE_LEVEL, MessagePlace, NodeInvited, NodeJoined, NodeLeaves, TopicPut, encode_message,
+};
 use vouch_broker::state::Applied;
 use vouch_broker::testing::message;
 use vouch_broker::{Millis, NotDone, NothingStored, RecordPosition, ResourceName, ShardId, TopicConfig, TopicId};
@@ -19,7 +21,8 @@ use vouch_consensus::{GroupMessage, Role};
 use vouch_leader::testing::Living;
 use vouch_shard::clock::{Clock, SystemTimeSource};
 use vouch_shard::{
-    Inbox, Lead, LeaderEntry, Member, Output, OutputLog, Peers, Request, Shard, ShardLinks, Signals, alone, member,
+    CoreSettings, Inbox, Lead, LeaderEntry, Member, Output, OutputLog, Peers, Request, Shard, ShardLinks, Signals,
+    alone, member,
 };
 use vouch_storage::{
     Folders, JoinedCluster, OnDamage, Opened, OpenedLog, Requests, StartError, StartProgress, StorageConfig, backup,
@@ -73,6 +76,7 @@ fn config(data: &Path, joins: Option<JoinedCluster>) -> StorageConfig {
         disk_limit: None,
         on_damage: OnDamage::Refuse,
         joins,
+        feature_level: FEATURE_LEVEL,
     }
 }
 
@@ -109,7 +113,7 @@ impl TestNode {
             file: *file,
             base,
             tail,
-            catch_up: 1 << 30,
+            settings: CoreSettings::default(),
         };
         let clock = Clock::start(logged, Arc::new(SystemTimeSource));
         let signals = Arc::new(Signals::new(clock, Arc::new(Requests::due_at(LogPosition::BEYOND))));
@@ -118,6 +122,7 @@ impl TestNode {
             cluster_id,
             segment_size,
             handle_key: [3; 32],
+            feature_level: FEATURE_LEVEL,
             leapt_from: None,
             incarnation: ClusterIncarnation::FIRST,
         };

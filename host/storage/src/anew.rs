@@ -50,7 +50,7 @@ pub(crate) fn begin(
         Err(StartError::Log(_) | StartError::NoSnapshot { .. }) => return Ok(()),
         recovered => recovered?,
     };
-    check_feature_level(&recovered.state)?;
+    check_feature_level(&recovered.state, config.feature_level)?;
     let mut replica = ReplicaFile::of_shard(&folder, name, &recovered.recovery, life.node)?;
     let (path, log_dir) = (folder.replica(), folder.log());
     let (term, end) = if recovered.state.incarnations().current() == life.incarnation {

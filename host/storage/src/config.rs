@@ -55,6 +55,8 @@ pub struct StorageConfig {
     pub on_damage: OnDamage,
     /// A new folder becomes that of this node. `None`: it begins a cluster of its own.
     pub joins: Option<JoinedCluster>,
+    /// The newest feature level that is read: [`vouch_broker::record::FEATURE_LEVEL`], or less in a test, of a version before.
+    pub feature_level: u32,
 }
 
 impl StorageConfig {

@@ -8,7 +8,7 @@ use vouch_broker::NotDone;
 use vouch_commitlog::{LogPosition, OpenError};
 
 use crate::replica::ReplicaError;
-use crate::version::{FEATURE_LEVEL, VERSION};
+use crate::version::VERSION;
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -176,11 +176,13 @@ pub enum StartError {
     NothingCertain(String),
     /// The log is of a newer version.
     #[error(
-        "the log needs feature level {found} (written by Vouch {version}); this is Vouch {VERSION} with level {FEATURE_LEVEL}: start a newer version"
+        "the log needs feature level {found} (written by Vouch {version}); this is Vouch {VERSION} with level {knows}: start a newer version"
     )]
     FeatureLevel {
         /// Needed.
         found: u32,
+        /// The newest that this node knows.
+        knows: u32,
         /// Who wrote it.
         version: String,
     },

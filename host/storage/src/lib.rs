@@ -59,6 +59,6 @@ pub use snapshots::{
 pub use space::Space;
 pub use stored::{StoredError, message, record, record_len, transaction_at};
 pub use undecided::UndecidedTail;
-pub use version::{FEATURE_LEVEL, VERSION};
+pub use version::VERSION;
 // What of them stands in what is given here.
 pub use vouch_consensus::{ClusterIncarnation, NodeId};

@@ -119,7 +119,7 @@ pub fn open(
     };
     let (state, logged, snapshot, reader, log) = match recovered {
         Ok(RecoveredShard { state, snapshot, base, tail, mut appender, reader, recovery }) => {
-            check_feature_level(&state)?;
+            check_feature_level(&state, config.feature_level)?;
             snapshots.prepare().map_err(failed("tidy", &snapshot_dir))?;
             let logged = state.cluster().clock.max(Millis(recovery.last_leader_time_ms));
             let began = begins.map_or(NodeId::FIRST, |life| life.node);
@@ -133,7 +133,7 @@ pub fn open(
             (state, logged, snapshot, reader, log)
         }
         Err(damaged::ReadOnly { state, snapshot, reader, log }) => {
-            check_feature_level(&state)?;
+            check_feature_level(&state, config.feature_level)?;
             let logged = state.cluster().clock;
             (state, logged, snapshot, reader, OpenedLog::Damaged(log))
         }

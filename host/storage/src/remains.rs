@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use vouch_broker::record::FEATURE_LEVEL;
 use vouch_broker::{ShardId, State};
 use vouch_commitlog::{CommitLog, Entry, LogPosition};
 use vouch_consensus::{ClusterIncarnation, NodeId};
@@ -160,7 +161,7 @@ fn look(config: &StorageConfig, identity: &FolderIdentity) -> Result<ClusterRema
     if state.cluster().init.is_none() {
         return Err(RemainsError::Empty(data_dir));
     }
-    check_feature_level(&state)?;
+    check_feature_level(&state, config.feature_level)?;
     let node = note.map_or_else(|| identity.node.map_or(NodeId::FIRST, NodeId), |note| note.node);
     if decided.is_only(node) && state.members().is_only(node) {
         return Err(RemainsError::Complete { data_dir, node });
@@ -193,6 +194,7 @@ impl StorageConfig {
             disk_limit: None,
             on_damage: crate::config::OnDamage::Refuse,
             joins: None,
+            feature_level: FEATURE_LEVEL,
         }
     }
 }

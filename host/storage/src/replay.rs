@@ -7,7 +7,6 @@ use vouch_commitlog::Entry;
 
 use crate::error::StartError;
 use crate::position::record_position;
-use crate::version::FEATURE_LEVEL;
 
 /// A record of the log that cannot be applied: the node must not guess what it meant.
 #[derive(Debug, thiserror::Error)]
@@ -41,12 +40,12 @@ pub fn replay(state: &mut State, entry: &Entry) -> Result<(), UnreadableRecord> 
     Ok(())
 }
 
-/// Whether this program understands everything that the log means.
-pub(crate) fn check_feature_level(state: &State) -> Result<(), StartError> {
-    match &state.cluster().init {
-        Some(init) if init.feature_level > FEATURE_LEVEL => {
+/// Whether somebody who knows this feature level understands everything that the log means.
+pub(crate) fn check_feature_level(state: &State, knows: u32) -> Result<(), StartError> {
+    match state.cluster().level() {
+        Some(found) if found > knows => {
             let version = state.cluster().last_version.clone();
-            Err(StartError::FeatureLevel { found: init.feature_level, version })
+            Err(StartError::FeatureLevel { found, knows, version })
         }
         _ => Ok(()),
     }

@@ -20,6 +20,8 @@ macro_rules! cluster_kinds {
             LeapsBelieved,
             /// The cluster begins anew, as one node.
             ClusterBegunAnew,
+            /// All nodes know more than the log was to say so far.
+            LevelRaised,
         }
     };
 }
@@ -34,7 +36,7 @@ pub struct ClusterInit {
     pub segment_size: u64,
     /// Key of the check value in receipt handles.
     pub handle_key: [u8; 32],
-    /// Meanings that every node of the cluster understands.
+    /// Meanings that every node of the cluster understands: see [`super::FEATURE_LEVEL`]. [`LevelRaised`] raises it.
     pub feature_level: u32,
     /// Version of Vouch that made the log.
     pub written_by: String,
@@ -143,6 +145,7 @@ pub struct ClusterBegunAnew {
 
 impl Fields for ClusterBegunAnew {
     const KIND: u16 = 24;
+    const LEVEL: u32 = 2;
 
     fn write(&self, w: &mut Writer<'_>) {
         w.u32(self.incarnation.0);
@@ -160,5 +163,31 @@ impl Fields for ClusterBegunAnew {
             handle_key: r.take(32, "handle key")?.try_into().expect("thirty-two bytes were taken"),
             written_by: r.string("written by")?,
         })
+    }
+}
+
+/// An operator ended an upgrade: every node of the cluster understands this feature level, and what belongs to it may be written from
+/// here on. A version that does not know it cannot read the log any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LevelRaised {
+    /// The level, above the one before.
+    pub level: u32,
+    /// Who ended the upgrade.
+    pub by: String,
+    /// Version of Vouch that wrote it.
+    pub written_by: String,
+}
+
+impl Fields for LevelRaised {
+    const KIND: u16 = 25;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.u32(self.level);
+        w.text(&self.by);
+        w.text(&self.written_by);
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { level: r.u32("feature level")?, by: r.string("by")?, written_by: r.string("written by")? })
     }
 }

@@ -39,12 +39,24 @@ pub use transaction::*;
 
 use codec::{Reader, Writer};
 
+/// The newest feature level that this version knows (ruling 20). A log has one: that of the version which made it, until an operator
+/// raises it ([`LevelRaised`]). Nothing is written that belongs to a later level ([`written_from`]), so a version that knows no more
+/// than the log's level reads all of it.
+///
+/// | level | what it adds |
+/// |---|---|
+/// | 1 | everything but the following |
+/// | 2 | [`ClusterBegunAnew`], and that levels are raised |
+pub const FEATURE_LEVEL: u32 = 2;
+
 /// A record with fields of its own: everything but messages.
 pub(crate) trait Fields: Sized {
     /// Number of the kind in the log; never reused.
     const KIND: u16;
     /// Newest version of the layout; all since the first are read.
     const VERSION: u8 = 1;
+    /// The feature level of a cluster from which on it is written.
+    const LEVEL: u32 = 1;
     /// Whether a value has one encoding. Settings are JSON, which may be written in several ways.
     const ONE_ENCODING: bool = true;
 
@@ -143,6 +155,14 @@ macro_rules! records {
         impl Record {
             /// Number of every kind.
             pub(crate) const KINDS: &'static [u16] = &[message::KIND_MESSAGE, message::KIND_HALF, $($name::KIND),+];
+        }
+
+        /// The feature level of a cluster from which on records of this kind are written: see [`FEATURE_LEVEL`].
+        pub const fn written_from(kind: u16) -> u32 {
+            match kind {
+                $($name::KIND => $name::LEVEL,)+
+                _ => 1,
+            }
         }
 
         $(impl $name {

@@ -16,6 +16,13 @@ pub struct Cluster {
     pub clock: Millis,
 }
 
+impl Cluster {
+    /// The feature level of the log, above which nothing is written; `None` before its first record.
+    pub fn level(&self) -> Option<u32> {
+        self.init.as_ref().map(|init| init.feature_level)
+    }
+}
+
 impl Snapshot for Cluster {
     const SECTION: u16 = 1;
 

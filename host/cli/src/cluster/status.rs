@@ -14,17 +14,18 @@ pub(super) fn show(http: &HttpArgs) -> anyhow::Result<()> {
     }
     let cluster = &answer.body;
     output::line(summary(cluster))?;
-    let mut table = TextTable::new(&["NODE", "ROLE", "PEER", "GRPC", ">DURABLE", ">LAG", "STATE"]);
+    let mut table = TextTable::new(&["NODE", "ROLE", "VERSION", "PEER", "GRPC", ">DURABLE", ">LAG", "STATE"]);
     for node in nodes(cluster) {
         let lag = if node["id"] == cluster["leader"] { "-".to_owned() } else { cell(node, "lag_bytes") };
-        let [id, role, peer, grpc, durable] = ["id", "role", "peer", "grpc", "durable"].map(|name| cell(node, name));
-        table.row([id, role, peer, grpc, durable, lag, state(cluster, node)]);
+        let shown = ["id", "role", "version", "peer", "grpc", "durable"];
+        let [id, role, version, peer, grpc, durable] = shown.map(|name| cell(node, name));
+        table.row([id, role, version, peer, grpc, durable, lag, state(cluster, node)]);
     }
     table.print()?;
-    match more(cluster) {
-        Some(more) => Ok(output::line(more)?),
-        None => Ok(()),
+    for told in [more(cluster), unfinished(cluster)].into_iter().flatten() {
+        output::line(told)?;
     }
+    Ok(())
 }
 
 fn nodes(cluster: &Value) -> &[Value] {
@@ -77,6 +78,25 @@ fn more(cluster: &Value) -> Option<String> {
     }
 }
 
+/// That an upgrade is not finished yet, as far as the node that is asked knows.
+fn unfinished(cluster: &Value) -> Option<String> {
+    let level = cluster["feature_level"].as_u64()?;
+    let came = nodes(cluster).iter().filter(|node| node["role"] != "invited");
+    // Of a node that does not say it nothing is known.
+    let known: Vec<u64> = came.map(|node| node["feature_level"].as_u64().unwrap_or(level)).collect();
+    match (known.iter().min()?, known.iter().max()?) {
+        (_, newest) if *newest <= level => None,
+        (oldest, newest) if *oldest > level => Some(format!(
+            "the cluster is at feature level {level}, and all nodes know level {oldest} of at most {newest}: when none is to go back to the \
+             version before, run: vouch cluster finish-upgrade"
+        )),
+        (_, newest) => Some(format!(
+            "the cluster is at feature level {level}, and some nodes know level {newest}: an upgrade is under way, and each of them may still \
+             go back"
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -116,6 +136,21 @@ mod tests {
             (json!({"id": 5, "role": "leaving"}), "-"),
         ] {
             assert_eq!(state(&cluster, &node), told);
+        }
+    }
+
+    #[test]
+    fn an_upgrade_that_is_not_finished_is_told_and_when_it_can_be() {
+        let told = |level: Value, nodes: Value| unfinished(&json!({"feature_level": level, "nodes": nodes}));
+        let runs = |level: Value| json!({"role": "follower", "feature_level": level});
+        assert_eq!(told(json!(2), json!([runs(json!(2)), runs(Value::Null)])), None);
+        assert_eq!(told(Value::Null, json!([runs(json!(2))])), None, "it only reads its log");
+        let invited = json!({"role": "invited"});
+        let all = told(json!(1), json!([runs(json!(2)), runs(json!(3)), invited])).unwrap();
+        assert!(all.contains("level 2 of at most 3") && all.contains("vouch cluster finish-upgrade"), "{all}");
+        for other in [Value::Null, json!(1)] {
+            let some = told(json!(1), json!([runs(json!(2)), runs(other)])).unwrap();
+            assert!(some.contains("some nodes know level 2: an upgrade is under way"), "{some}");
         }
     }
 

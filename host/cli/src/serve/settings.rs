@@ -9,6 +9,7 @@ use std::io::{ErrorKind, Read};
 
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
+use vouch_broker::record::FEATURE_LEVEL;
 use vouch_gateway::{
     Certificate, Connections, DESCRIPTORS_MIN, DoorError, GRPC_CONNECTIONS_DEFAULT, GatewayConfig, ServeError,
     TOKEN_MAX_BYTES,
@@ -75,6 +76,7 @@ impl ServeSettings {
             joins: if started.is_some() { None } else { peers::joins(resolved)? },
             peers: peers::peers(resolved)?,
             lacking: None,
+            feature_level: FEATURE_LEVEL,
             bytes_in_flight: resolved.bytes_in_flight()?,
             auto_create_topics: resolved.auto_create_topics()?,
             plugin_threads: resolved.plugin_threads()?,

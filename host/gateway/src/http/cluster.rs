@@ -100,7 +100,8 @@ async fn standing(app: &App) -> Result<Json<Value>, Problem> {
         let nodes = [document(app, standing)];
         let nobody: [u64; 0] = [];
         return Ok(Json(json!({
-            "id": id, "version": version, "leader": null, "node": node.0, "voters": nobody, "learners": nobody, "nodes": nodes,
+            "id": id, "version": version, "feature_level": null, "leader": null, "node": node.0, "voters": nobody, "learners": nobody,
+            "nodes": nodes,
         })));
     }
     let view = app.node.cluster.status().await?;
@@ -110,6 +111,7 @@ async fn standing(app: &App) -> Result<Json<Value>, Problem> {
     Ok(Json(json!({
         "id": id,
         "version": version,
+        "feature_level": view.feature_level,
         "leader": view.leader().map(|leader| leader.0),
         "term": view.group.term,
         "node": node.0,

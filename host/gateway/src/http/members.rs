@@ -11,6 +11,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use vouch_broker::Refusal;
 use vouch_node::{NodeId, majority_of};
 
 use super::App;
@@ -91,6 +92,28 @@ pub(crate) async fn remove(
     }
     let (voters, majority) = majority(&app, false);
     Ok(Json(json!({"node": id, "voters": voters, "majority": majority})))
+}
+
+/// Who says that an upgrade is finished.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UpgradeToFinish {
+    /// Kept in the log.
+    #[serde(default)]
+    by: String,
+}
+
+/// `POST /v1/cluster/finish-upgrade`: from now on the cluster uses all that its nodes know, and no node goes back to the version before.
+///
+/// # Errors
+/// A node is not there or runs an earlier version, or there is nothing that all know and the cluster does not.
+pub(crate) async fn finish_upgrade(State(app): State<Arc<App>>, body: Bytes) -> Result<Json<Value>, Problem> {
+    let UpgradeToFinish { by } = document(object(&body)?)?;
+    if by.len() > BY_MAX_BYTES {
+        return Err(Refusal::Invalid(format!("\"by\" may have at most {BY_MAX_BYTES} bytes")).into());
+    }
+    let finished = app.node.cluster.finish_upgrade(&by).await?;
+    Ok(Json(json!({"feature_level": finished.to, "was": finished.from})))
 }
 
 /// `POST /v1/cluster/leader`: another node leads, when this is answered.

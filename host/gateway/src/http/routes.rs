@@ -171,6 +171,7 @@ pub(crate) static ROUTES: &[HttpRoute] = &[
     reads("/v1/cluster", &[], || get(cluster::show)),
     decides("/v1/cluster/nodes", || post(members::add)),
     deletes("/v1/cluster/nodes/{id}", &["force", "by", "reason"], || delete(members::remove)),
+    decides("/v1/cluster/finish-upgrade", || post(members::finish_upgrade)),
     decides("/v1/cluster/leader", || post(members::lead)),
     reads("/v1/damage", &[], || get(damage::show)),
 ];

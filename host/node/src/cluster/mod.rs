@@ -5,6 +5,7 @@ mod majority;
 mod repair;
 mod routing;
 mod standing;
+mod upgrade;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -25,11 +26,12 @@ use vouch_shard::{GroupStanding, Shard, WhoBelongs};
 use vouch_transport::{LinkState, RereadSecurity};
 
 use crate::forwarding::{ForwardedAsk, HttpApi, HttpCall, HttpCallAnswer, Leaders, ServeHttp, answer_of};
-use crate::peers::{ClusterToken, PeerSettings, Speaking};
+use crate::peers::{ClusterToken, PeerSettings, Program, Speaking};
 use crate::writable::Writable;
 pub(crate) use leader_watch::LeaderWatch;
 pub use majority::majority_of;
 pub use standing::{NodeRole, NodeStanding, OwnLog};
+pub use upgrade::UpgradeFinished;
 
 /// How long a token is good for: an operator carries it to a machine that may have to be set up first.
 const TOKEN_LASTS_MS: u64 = 24 * 60 * 60 * 1000;
@@ -58,6 +60,8 @@ pub struct Nodes {
     pub(crate) clock: Arc<Clock>,
     pub(crate) cluster_id: [u8; 16],
     pub(crate) segment_size: u64,
+    /// What this node runs.
+    pub(crate) program: Program,
     pub(crate) writable: Writable,
     pub(crate) leader: Arc<LeaderWatch>,
 }
@@ -73,6 +77,12 @@ pub struct ClusterView {
     pub mine: Option<NodeAddresses>,
     /// The connections of this node to each of the others.
     pub links: BTreeMap<NodeId, LinkState>,
+    /// The feature level of the log: what belongs to a later one is not written.
+    pub feature_level: u32,
+    /// What this node runs.
+    pub program: Program,
+    /// What those of the others run that are connected, and said so to this node, since it leads or did.
+    pub programs: BTreeMap<NodeId, Program>,
     /// Connections of others that were refused.
     pub refused: u64,
     /// Datagrams that were no message of the group, and were dropped.
@@ -254,15 +264,24 @@ impl Nodes {
     /// The node stops, or its log is only read.
     pub async fn status(&self) -> Result<ClusterView, NotDone> {
         let group = self.shard.group().await?;
-        let nodes = self.belongs.borrow().nodes.clone();
+        let (nodes, feature_level) = {
+            let belongs = self.belongs.borrow();
+            (belongs.nodes.clone(), belongs.feature_level)
+        };
         let (mut links, mut refused, mut unread, mut crowded_out) = (BTreeMap::new(), 0, 0, 0);
+        let mut programs = BTreeMap::new();
         if let Some(speaking) = &self.speaking {
             let others = &speaking.nodes;
             (links, refused) = (others.states(), others.refused());
+            programs.extend(links.iter().filter_map(|(node, link)| match link {
+                LinkState::Up(peer) => Some((*node, speaking.programs.of(*node, peer.incarnation)?)),
+                LinkState::Down { .. } => None,
+            }));
             (unread, crowded_out) = (others.unread(), others.crowded_out());
         }
         let mine = self.speaking.as_ref().and_then(|speaking| speaking.mine());
-        Ok(ClusterView { group, nodes, mine, links, refused, unread, crowded_out })
+        let program = self.program.clone();
+        Ok(ClusterView { group, nodes, mine, links, feature_level, program, programs, refused, unread, crowded_out })
     }
 
     /// Where clients are to be led: to the node that leads, and to the others behind it. `None`: they stay where they are, since the

@@ -8,6 +8,7 @@ use vouch_shard::GroupStanding;
 use vouch_transport::LinkState;
 
 use super::ClusterView;
+use crate::peers::Program;
 
 /// What a node is to its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -40,6 +41,12 @@ pub struct NodeStanding {
     /// Where clients do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc: Option<String>,
+    /// Version of Vouch that it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The newest feature level that it knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feature_level: Option<u32>,
     /// Log position after its last entry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub appended: Option<u64>,
@@ -88,6 +95,8 @@ impl NodeStanding {
             role,
             peer: None,
             grpc: None,
+            version: None,
+            feature_level: None,
             appended: None,
             durable: None,
             committed: None,
@@ -103,6 +112,12 @@ impl NodeStanding {
     fn at(self, addresses: Option<&NodeAddresses>) -> Self {
         let said = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
         Self { peer: addresses.and_then(|at| said(&at.peer)), grpc: addresses.and_then(|at| said(&at.grpc)), ..self }
+    }
+
+    fn runs(self, program: Option<&Program>) -> Self {
+        let said = program.map(|program| (program.version.clone(), program.feature_level));
+        let (version, feature_level) = said.unzip();
+        Self { version, feature_level, ..self }
     }
 
     /// How far a node says of itself that it is.
@@ -172,7 +187,8 @@ impl ClusterView {
         let addresses = known.and_then(|known| known.addresses.as_ref());
         let standing = NodeStanding::new(id, role(id, known, &self.group.members, self.leader()));
         if id == self.group.node {
-            return standing.at(self.mine.as_ref().or(addresses)).with_log(own, self.committed(own));
+            let standing = standing.at(self.mine.as_ref().or(addresses)).runs(Some(&self.program));
+            return standing.with_log(own, self.committed(own));
         }
         let follower = self.group.followers.iter().find(|other| other.node == id);
         // A new leader knows nothing of one that has not answered it yet.
@@ -189,7 +205,7 @@ impl ClusterView {
                 LinkState::Up(_) => None,
             }),
             invited_until_ms: known.and_then(|known| known.invitation.as_ref()).map(|invited| invited.until_ms),
-            ..standing.at(addresses)
+            ..standing.at(addresses).runs(self.programs.get(&id))
         }
     }
 }
@@ -239,7 +255,20 @@ mod tests {
         let down = LinkState::Down { why: "connection refused".to_owned() };
         let links = BTreeMap::from([(NodeId(3), down)]);
         let mine = Some(addresses(me));
-        ClusterView { group, nodes, mine, links, refused: 0, unread: 0, crowded_out: 0 }
+        let program = |version: &str, feature_level| Program { version: version.to_owned(), feature_level };
+        let programs = BTreeMap::from([(NodeId(2), program("0.1.0", 1))]);
+        ClusterView {
+            group,
+            nodes,
+            mine,
+            links,
+            feature_level: 1,
+            program: program("0.2.0", 2),
+            programs,
+            refused: 0,
+            unread: 0,
+            crowded_out: 0,
+        }
     }
 
     const OWN: OwnLog = OwnLog { appended: LogPosition(900), durable: LogPosition(850), applied: LogPosition(800) };
@@ -249,9 +278,9 @@ mod tests {
         let told = serde_json::to_value(view(1).standings(OWN)).unwrap();
         let expected = json!([
             {"id": 1, "role": "leader", "peer": "10.0.0.1:8090", "grpc": "10.0.0.1:8081",
-             "appended": 900, "durable": 850, "committed": 800, "applied": 800},
+             "version": "0.2.0", "feature_level": 2, "appended": 900, "durable": 850, "committed": 800, "applied": 800},
             {"id": 2, "role": "follower", "peer": "10.0.0.2:8090", "grpc": "10.0.0.2:8081",
-             "durable": 700, "lag_bytes": 200, "heard": true},
+             "version": "0.1.0", "feature_level": 1, "durable": 700, "lag_bytes": 200, "heard": true},
             {"id": 3, "role": "learner", "peer": "10.0.0.3:8090", "grpc": "10.0.0.3:8081",
              "heard": false, "connected": false, "unreachable": "connection refused"},
             {"id": 4, "role": "invited"},

@@ -17,6 +17,7 @@ use vouch_transport::{CallFailed, PeerIdentity, Serve};
 use super::calls::{NodeAnswer, NodeAsk, NodeRequest};
 use super::clients::{ClientAnswer, ClientCalls};
 use super::nodes::PeerNodes;
+use super::programs::Programs;
 use super::token::ClusterToken;
 use super::told::{Hearsay, ToldNodes, addresses_in};
 
@@ -28,6 +29,7 @@ pub(super) struct NodeCalls {
     pub(super) belongs: watch::Receiver<WhoBelongs>,
     pub(super) hearsay: Arc<Hearsay>,
     pub(super) clients: Arc<ClientCalls>,
+    pub(super) programs: Arc<Programs>,
 }
 
 impl Serve for NodeCalls {
@@ -40,7 +42,10 @@ impl Serve for NodeCalls {
                     ClientAnswer::NothingStored(why) => NodeAnswer::NothingStored(why),
                 }
             }
-            Ok(request) => self.answer(NodeId(from.node), request, deadline).await,
+            Ok(request) => {
+                self.note_program(from, &request);
+                self.answer(NodeId(from.node), request, deadline).await
+            }
             Err(why) => NodeAnswer::Refused(format!("node {} asks, and {why}", from.node)),
         };
         answer.encode()
@@ -57,12 +62,22 @@ fn not_done(why: NotDone) -> NodeAnswer {
 }
 
 impl NodeCalls {
+    /// Remembers what another node says that it runs, if there is such a node.
+    fn note_program(&self, from: PeerIdentity, request: &NodeRequest) {
+        let NodeAsk::Runs { node, program } = &request.ask else { return };
+        let itself = node.0 == from.node;
+        let believed = itself || request.forwarded && self.is_believed(NodeId(from.node));
+        if believed && self.belongs.borrow().nodes.nodes.contains_key(node) {
+            self.programs.runs(*node, itself.then_some(from.incarnation), program.clone());
+        }
+    }
+
     async fn answer(&self, from: NodeId, request: NodeRequest, deadline: Instant) -> NodeAnswer {
         let standing = match self.shard.group().await {
             Ok(standing) => standing,
             Err(why) => return not_done(why),
         };
-        if let NodeAsk::Join { node, .. } | NodeAsk::Moved { node, .. } = &request.ask
+        if let NodeAsk::Join { node, .. } | NodeAsk::Moved { node, .. } | NodeAsk::Runs { node, .. } = &request.ask
             && *node != from
             && !(request.forwarded && self.is_believed(from))
         {
@@ -133,7 +148,9 @@ impl NodeCalls {
                 let answer = self.shard.propose_one_if(has_joined, |out| moved.encode(out)).await;
                 answer.and_then(|done| done.ok_or_else(unknown))
             }
-            NodeAsk::WhoLeads { .. } | NodeAsk::Hear(_) | NodeAsk::Client(_) => Ok(Applied::Done),
+            NodeAsk::WhoLeads { .. } | NodeAsk::Hear(_) | NodeAsk::Client(_) | NodeAsk::Runs { .. } => {
+                Ok(Applied::Done)
+            }
         };
         match done {
             Ok(_) => match self.shard.group().await {
@@ -146,6 +163,7 @@ impl NodeCalls {
     }
 
     async fn join(&self, node: NodeId, secret: &[u8], addresses: NodeAddresses) -> Result<Applied, NotDone> {
+        self.reads_the_log(node)?;
         let token = ClusterToken::digest(secret);
         let joined = NodeJoined { node, token, addresses: addresses.clone() };
         // Whoever holds no token of the cluster does not make it write.
@@ -165,6 +183,23 @@ impl NodeCalls {
             }
             other => other,
         }
+    }
+
+    /// A node that is to come must know what the log may say.
+    ///
+    /// # Errors
+    /// It runs a version that does not.
+    fn reads_the_log(&self, node: NodeId) -> Result<(), NotDone> {
+        let level = self.belongs.borrow().feature_level;
+        let program = self.programs.last_of(node);
+        let knows = program.as_ref().map_or(1, |program| program.feature_level);
+        if knows >= level {
+            return Ok(());
+        }
+        let runs = program.map_or("an earlier version".to_owned(), |program| format!("Vouch {}", program.version));
+        Err(NotDone::Refused(Refusal::Conflict(format!(
+            "node {node} runs {runs}, which knows feature level {knows}, and the cluster is at level {level}: start a newer version there"
+        ))))
     }
 
     /// Whether a node that was let in asks once more, since it heard no answer: the same node, in the same place, by its own

@@ -30,6 +30,7 @@ fn alone(folder: &std::path::Path) -> (Node, NodeCalls) {
         belongs: face.belongs.clone(),
         hearsay: Arc::default(),
         clients: Arc::default(),
+        programs: Arc::default(),
     };
     (node, calls)
 }

@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
 use vouch_cluster::{ADDRESS_MAX, MEMBERS_MAX, NodeAddresses, NodeId};
 
+use super::programs::Program;
 use super::told::ToldNodes;
 
 /// The version that this code writes and reads.
 const VERSION: u8 = 1;
 /// The number of what a client asks for, and of what it hears.
 const CLIENT: u8 = 4;
+/// The most bytes of a version.
+const VERSION_MAX: usize = 64;
 /// The most bytes of a sentence.
 const SENTENCE_MAX: usize = 1024;
 
@@ -33,6 +36,8 @@ pub(super) enum NodeAsk {
     WhoLeads { address: String },
     /// Hear where all nodes are: whoever leads finds that this node does not answer.
     Hear(ToldNodes),
+    /// Know which version this node runs. Versions that are older than this word do not ask it, and refuse it.
+    Runs { node: NodeId, program: Program },
     /// Do what a client asks for, which came to a node that does not lead.
     Client(Bytes),
 }
@@ -78,6 +83,7 @@ impl NodeRequest {
             NodeAsk::WhoLeads { .. } => 2,
             NodeAsk::Hear(_) => 3,
             NodeAsk::Client(_) => CLIENT,
+            NodeAsk::Runs { .. } => 5,
         };
         out.put_u8(kind);
         out.put_u8(self.forwarded.into());
@@ -94,6 +100,11 @@ impl NodeRequest {
             NodeAsk::WhoLeads { address } => put_text(&mut out, address, ADDRESS_MAX),
             NodeAsk::Hear(told) => put_told(&mut out, told),
             NodeAsk::Client(call) => out.put_slice(call),
+            NodeAsk::Runs { node, program } => {
+                out.put_u64_le(node.0);
+                out.put_u32_le(program.feature_level);
+                put_text(&mut out, &program.version, VERSION_MAX);
+            }
         }
         out.freeze()
     }
@@ -120,6 +131,10 @@ impl NodeRequest {
             2 => NodeAsk::WhoLeads { address: text(bytes, ADDRESS_MAX)? },
             3 => NodeAsk::Hear(told(bytes)?),
             CLIENT => NodeAsk::Client(std::mem::take(bytes)),
+            5 => {
+                let (node, feature_level) = (NodeId(bytes.try_get_u64_le()?), bytes.try_get_u32_le()?);
+                NodeAsk::Runs { node, program: Program { version: text(bytes, VERSION_MAX)?, feature_level } }
+            }
             _ => return Err(NoNodeMessage),
         };
         end(bytes)?;

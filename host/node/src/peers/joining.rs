@@ -8,6 +8,7 @@ use vouch_cluster::NodeAddresses;
 use vouch_transport::{ANY_NODE, CallFailed, Caller, LinkState, REFUSES, Transport};
 
 use super::calls::{NoNodeMessage, NodeAnswer, NodeAsk, NodeRequest};
+use super::programs::Program;
 use super::settings::JoinSettings;
 use super::told::ToldNodes;
 
@@ -23,14 +24,15 @@ const ASK_WITHIN: Duration = Duration::from_secs(5);
 pub(super) async fn join(
     transport: &Transport,
     joins: &JoinSettings,
-    addresses: NodeAddresses,
+    (addresses, program): (NodeAddresses, Program),
 ) -> Result<ToldNodes, String> {
     let (node, secret) = (joins.token.node(), *joins.token.secret());
     transport.set_credential(Bytes::copy_from_slice(&secret)).map_err(|_| "the token is too long".to_owned())?;
     transport.peers().set(ANY_NODE, &joins.address);
     let request = NodeRequest { forwarded: false, ask: NodeAsk::Join { node, secret, addresses } };
+    let runs = NodeRequest { forwarded: false, ask: NodeAsk::Runs { node, program } };
     let caller = transport.caller(ANY_NODE);
-    let joined = ask(&caller, &request, &joins.address).await;
+    let joined = ask(&caller, [&runs, &request], &joins.address).await;
     drop(caller);
     transport.remove_peer(ANY_NODE);
     // It is no secret any more, and of no use.
@@ -38,10 +40,10 @@ pub(super) async fn join(
     joined
 }
 
-async fn ask(caller: &Caller, request: &NodeRequest, address: &str) -> Result<ToldNodes, String> {
+async fn ask(caller: &Caller, requests: [&NodeRequest; 2], address: &str) -> Result<ToldNodes, String> {
     let mut said = String::new();
     loop {
-        let why = match ask_once(caller, request).await? {
+        let why = match ask_once(caller, requests).await? {
             Ok(told) => return Ok(told),
             Err(why) => why,
         };
@@ -53,14 +55,16 @@ async fn ask(caller: &Caller, request: &NodeRequest, address: &str) -> Result<To
     }
 }
 
-/// Asks once: where nodes are, or why it is to be asked again.
+/// Says what this node runs, and asks once: where nodes are, or why it is to be asked again.
 ///
 /// # Errors
 /// It is refused.
-async fn ask_once(caller: &Caller, request: &NodeRequest) -> Result<Result<ToldNodes, String>, String> {
+async fn ask_once(caller: &Caller, [runs, request]: [&NodeRequest; 2]) -> Result<Result<ToldNodes, String>, String> {
     if let Err(why) = connected(caller).await? {
         return Ok(Err(why));
     }
+    // Whoever leads must know it before it lets this node in; a version that is older than the word refuses it, and needs not know.
+    let _ = caller.call(vec![runs.encode()], Instant::now() + ASK_WITHIN).await;
     let answer = match caller.call(vec![request.encode()], Instant::now() + ASK_WITHIN).await {
         Ok(answer) => NodeAnswer::decode(answer),
         Err(CallFailed::NotSent(why) | CallFailed::NoRoom(why) | CallFailed::Unknown(why)) => return Ok(Err(why)),

@@ -17,6 +17,7 @@ use super::answering::told_by;
 use super::calls::{NodeAnswer, NodeAsk, NodeRequest};
 use super::gathered::Gathered;
 use super::nodes::PeerNodes;
+use super::programs::Program;
 use super::removal::Removal;
 use super::told::Hearsay;
 
@@ -41,6 +42,10 @@ pub(super) struct PeerKeeper {
     pub(super) mine: NodeAddresses,
     /// Why the log does not say where this node is, as that was told last.
     pub(super) told: String,
+    /// What this node runs.
+    pub(super) program: Program,
+    /// Who knows that by now, and in which term it leads.
+    pub(super) program_told: Option<(NodeId, u64)>,
 }
 
 impl PeerKeeper {
@@ -58,6 +63,7 @@ impl PeerKeeper {
             self.gathered.look(&standing).await;
             self.get_ready(&standing).await;
             self.say_where_it_is(&standing).await;
+            self.say_what_it_runs(&standing).await;
             self.tell_the_others(&standing).await;
             self.ask_the_others(&standing).await;
             tokio::select! {
@@ -122,6 +128,20 @@ impl PeerKeeper {
         if let Some(why) = failed.filter(|why| *why != self.told) {
             tracing::warn!(was = ?says.addresses, is = ?self.mine, why, "the cluster does not know yet where this node is");
             self.told = why;
+        }
+    }
+
+    /// Has whoever leads know which version this node runs: once in each of its terms.
+    async fn say_what_it_runs(&mut self, standing: &GroupStanding) {
+        let Role::Follows { leader: Some(leader) } = standing.role else { return };
+        let told = Some((leader, standing.term));
+        if self.program_told == told || !self.nodes.is_up(leader) {
+            return;
+        }
+        let runs = NodeAsk::Runs { node: self.nodes.me, program: self.program.clone() };
+        // An older version refuses what it does not know, and would again.
+        if let Ok(NodeAnswer::Done(_) | NodeAnswer::Refused(_)) = self.ask(leader, runs).await {
+            self.program_told = told;
         }
     }
 

@@ -4,6 +4,7 @@
 //! - [`nodes`] takes the messages of the group to the others, as [`frames`], and takes theirs to the shard.
 //! - [`admission`] says who of them may connect, [`answering`] what they may ask ([`calls`]).
 //! - [`keeper`] follows the log: who there is, and where; [`told`] is what others told of that meanwhile.
+//! - [`programs`] is which versions they run, as they said.
 //! - [`removal`] is what a node does that is none of the cluster's any more.
 //! - [`clients`] do what clients of other nodes ask for.
 //! - [`address_book`] remembers where they were.
@@ -23,6 +24,7 @@ mod keeper;
 mod lacking;
 mod nodes;
 mod offering;
+mod programs;
 mod pulling;
 mod removal;
 mod runtime;
@@ -35,6 +37,7 @@ pub(crate) use clients::{ClientAnswer, ClientAnswering, ServeClients, answer_byt
 pub use lacking::Lacking;
 pub(crate) use lacking::lacks_what_is_damaged;
 pub(crate) use nodes::PeerNodes;
+pub use programs::Program;
 pub(crate) use pulling::pull;
 pub use settings::{JoinSettings, PeerSettings};
 pub(crate) use speaking::{Speaking, WhoSpeaks};

@@ -26,6 +26,7 @@ use super::keeper::PeerKeeper;
 use super::lacking::Lacking;
 use super::nodes::PeerNodes;
 use super::offering::ShardFiles;
+use super::programs::{Program, Programs};
 use super::removal::Removal;
 use super::runtime::PeerRuntime;
 use super::settings::{JoinSettings, PeerSettings};
@@ -48,6 +49,8 @@ pub(crate) struct WhoSpeaks {
     pub(crate) data_dir: PathBuf,
     /// The log that they share.
     pub(crate) log: LogIdentity,
+    /// What it runs.
+    pub(crate) program: Program,
 }
 
 /// A life of this node, later than those before it, and not that of another folder which says that it is this node.
@@ -85,6 +88,8 @@ pub(crate) struct Speaking {
     own: CertificateName,
     pub(crate) nodes: Arc<PeerNodes>,
     hearsay: Arc<Hearsay>,
+    program: Program,
+    pub(crate) programs: Arc<Programs>,
     pub(crate) removal: Arc<Removal>,
     clients: Arc<ClientCalls>,
     sessions: Arc<ClientCalls>,
@@ -128,6 +133,8 @@ impl Speaking {
             own,
             nodes,
             hearsay,
+            program: who.program.clone(),
+            programs: Arc::default(),
             removal: Arc::new(Removal::new(who.node, who.data_dir.clone())),
             clients: Arc::default(),
             sessions: Arc::default(),
@@ -149,6 +156,7 @@ impl Speaking {
             belongs: belongs.clone(),
             hearsay: self.hearsay.clone(),
             clients: self.clients.clone(),
+            programs: self.programs.clone(),
         };
         let sessions = NodeCalls { clients: self.sessions.clone(), ..calls.clone() };
         let group = nodes.clone();
@@ -175,6 +183,8 @@ impl Speaking {
             gathered: Gathered::beside(ShardFolder::of(&self.data_dir, SHARD), self.signals.behind()),
             mine: mine.clone(),
             told: String::new(),
+            program: self.program.clone(),
+            program_told: None,
         };
         let keeper = self.runtime.handle().spawn(keeper.run());
         tracing::info!(address = %listener.local_addr(), advertised = mine.peer, "listening for the other nodes of the cluster");
@@ -207,8 +217,9 @@ impl Speaking {
     pub(crate) fn join(&self, joins: &JoinSettings, progress: &StartProgress) -> Result<(), StartError> {
         let mine = self.mine().ok_or_else(|| StartError::Peers("it does not listen yet".to_owned()))?;
         let (transport, joins, hearsay) = (self.nodes.transport.clone(), joins.clone(), self.hearsay.clone());
+        let program = self.program.clone();
         let joined = self.runtime.run(async move {
-            let told = joining::join(&transport, &joins, mine).await?;
+            let told = joining::join(&transport, &joins, (mine, program)).await?;
             hearsay.hear(told, 0);
             Ok(())
         });

@@ -159,6 +159,7 @@ impl NodeParts {
             clock: self.signals.clock.clone(),
             cluster_id: self.identity.cluster_id,
             segment_size: self.segment_size,
+            program: self.config.program(),
             writable: self.writable(),
         })
     }

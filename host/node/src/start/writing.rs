@@ -18,7 +18,8 @@ use crate::served::Upkeep;
 use crate::served_shard::SHARD;
 use crate::sessions::Sessions;
 use vouch_shard::{
-    Begun, Inbox, Lead, LeaderEntry, Member, NoPeers, Output, OutputLog, Peers, Request, Shard, ShardLinks, Signals,
+    Begun, CoreSettings, Inbox, Lead, LeaderEntry, Member, NoPeers, Output, OutputLog, Peers, Request, Shard,
+    ShardLinks, Signals,
 };
 
 /// Damaged places that a start tells one by one.
@@ -120,6 +121,7 @@ impl Begin<'_> {
         let adopted = state.parts().last().copied().unwrap_or(0);
         let prepared = self.config.zero_ahead.min(self.segment_size);
         let reader = self.reader.clone();
+        let feature_level = self.config.feature_level;
         let log = OutputLog {
             appender,
             reader,
@@ -128,14 +130,14 @@ impl Begin<'_> {
             file: *file,
             base,
             tail,
-            catch_up: self.config.catch_up_log,
+            settings: CoreSettings { catch_up: self.config.catch_up_log, feature_level },
         };
         let output = Output::Log(Box::new(log));
         let (on_begun, begun) = sync_channel(1);
         let cluster_id = self.folders.cluster_id()?;
         let (handle_key, leapt_from) = (rand::random(), self.signals.clock.leapt_from());
         let (segment_size, incarnation) = (self.segment_size, self.folders.incarnation());
-        let lead = Lead { cluster_id, segment_size, handle_key, leapt_from, incarnation };
+        let lead = Lead { cluster_id, segment_size, handle_key, feature_level, leapt_from, incarnation };
         let lead = Some((lead, on_begun));
         let peers: Arc<dyn Peers> = match &speaking {
             Some(speaking) => speaking.nodes.clone(),
@@ -185,7 +187,8 @@ impl Begin<'_> {
         let data_dir = self.config.data_dir.clone();
         let (node, incarnation) = (note.node, note.incarnation);
         let cluster_incarnation = self.folders.incarnation();
-        let who = WhoSpeaks { node, cluster_incarnation, incarnation, data_dir, log };
+        let program = self.config.program();
+        let who = WhoSpeaks { node, cluster_incarnation, incarnation, data_dir, log, program };
         Ok(Some(Arc::new(Speaking::new(settings, &who, &self.inbox, self.signals)?)))
     }
 

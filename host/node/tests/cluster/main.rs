@@ -21,6 +21,7 @@ mod shared;
 #[path = "../../../plugin/tests/suite/support.rs"]
 #[allow(dead_code, reason = "each suite uses a part of it")]
 mod support;
+mod upgrade;
 mod wires;
 
 use std::path::Path;

@@ -1,10 +1,11 @@
 //! Some nodes of one cluster, in one process.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tokio::task::spawn_blocking;
+use vouch_broker::record::FEATURE_LEVEL;
 use vouch_broker::{NotDone, NothingStored, ResourceName};
 use vouch_cluster::{GroupMembers, NodeId};
 use vouch_consensus::Role;
@@ -71,6 +72,8 @@ pub(crate) struct Nodes {
     pub(crate) security: fn(&Path, u64, [u8; 16]) -> PeerSecurity,
     /// What lies between them, where that can be cut.
     pub(crate) wires: Option<Wires>,
+    /// The newest feature level that each knows, where that is not this version's.
+    pub(crate) knows: BTreeMap<u64, u32>,
 }
 
 pub(crate) fn no_security(_: &Path, _: u64, _: [u8; 16]) -> PeerSecurity {
@@ -101,13 +104,25 @@ fn mutual(folder: &Path, id: u64, cluster_id: [u8; 16]) -> PeerSecurity {
 impl Nodes {
     /// A node alone with a topic and twenty messages.
     pub(crate) async fn begin() -> Self {
+        Self::begin_with(FEATURE_LEVEL).await
+    }
+
+    /// The same, and this one and two others know so much.
+    pub(crate) async fn begin_with(feature_level: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let first = started(insecure(&folder.path().join("1"))).await.unwrap();
+        let config = NodeConfig { feature_level, ..insecure(&folder.path().join("1")) };
+        let first = started(config).await.unwrap();
         topic(&first, "t", r#"{"queues":1}"#).await;
         for number in 0..20 {
             try_send(&first, &format!("m{number}")).await.unwrap();
         }
-        Self { folder, running: vec![first], security: no_security, wires: None }
+        Self {
+            folder,
+            running: vec![first],
+            security: no_security,
+            wires: None,
+            knows: (1..=3).map(|id| (id, feature_level)).collect(),
+        }
     }
 
     /// Three voters.
@@ -150,7 +165,8 @@ impl Nodes {
         let cluster_id = self.running[0].identity.cluster_id;
         let security = (self.security)(self.folder.path(), id, cluster_id);
         let peers = self.wires.as_ref().map_or_else(|| peers(security), |wires| wires.to(id));
-        NodeConfig { peers: Some(peers), ..config(&folder) }
+        let feature_level = self.knows.get(&id).copied().unwrap_or(FEATURE_LEVEL);
+        NodeConfig { peers: Some(peers), feature_level, ..config(&folder) }
     }
 
     pub(crate) async fn joining(&self, token: ClusterToken) -> NodeConfig {

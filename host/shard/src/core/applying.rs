@@ -51,6 +51,9 @@ impl Core {
             if !self.follow_members(entry.role, effects) {
                 return;
             }
+            if let Some(why) = self.is_outgrown() {
+                return self.poison(why);
+            }
         }
         if refused_in_memory > 0 {
             // Those who sent them heard that they are accepted.
@@ -119,7 +122,12 @@ impl Core {
     fn apply_proposal(&mut self, mut at: RecordAt, mut records: &[u8]) -> Result<Vec<Outcome>, NotDone> {
         let mut outcomes = Vec::with_capacity(1);
         while !records.is_empty() {
-            let defect = |why| NotDone::Unknown(format!("a record that this node wrote cannot be read: {why}"));
+            let defect = |why| {
+                let version = &self.state.cluster().last_version;
+                NotDone::Unknown(format!(
+                    "a record of the log, written by Vouch {version} or a later one, cannot be read: {why}"
+                ))
+            };
             let (frame, rest) = Frame::split(records).map_err(defect)?;
             let record = Record::decode(&frame).map_err(defect)?;
             let effects = self.effects.len();

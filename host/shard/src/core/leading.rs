@@ -7,7 +7,7 @@ use vouch_broker::{Millis, NotDone};
 use vouch_commitlog::EntryKind;
 use vouch_consensus::EntryId;
 use vouch_leader::Outside;
-use vouch_storage::{FEATURE_LEVEL, VERSION};
+use vouch_storage::VERSION;
 
 use super::{Claim, Command, Core, EntryToAppend, Hearer, Proposal};
 use crate::leadership::{Begun, Lead};
@@ -59,8 +59,8 @@ impl Core {
         let start = self.start.as_mut();
         let leapt_from: Option<Millis> = start.and_then(|start| {
             if self.state.cluster().init.is_none() {
-                let Lead { cluster_id, segment_size, handle_key, .. } = *start;
-                let (feature_level, written_by) = (FEATURE_LEVEL, VERSION.to_owned());
+                let Lead { cluster_id, segment_size, handle_key, feature_level, .. } = *start;
+                let written_by = VERSION.to_owned();
                 ClusterInit { cluster_id, segment_size, handle_key, feature_level, written_by }.encode(&mut records);
             }
             start.leapt_from.take()

@@ -20,6 +20,7 @@ mod entry_role;
 mod event;
 mod following;
 mod leading;
+mod levels;
 mod marks;
 mod members;
 #[cfg(any(test, feature = "testing"))]
@@ -36,6 +37,7 @@ mod written;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use vouch_broker::record::FEATURE_LEVEL;
 use vouch_broker::state::Effect;
 use vouch_broker::{Millis, NothingStored, State};
 use vouch_commitlog::{EntryKind, LogPosition};
@@ -96,12 +98,27 @@ pub struct CoreBeginning {
     pub tail: Vec<vouch_commitlog::Entry>,
     /// Bytes of it that sends leave to others when it cannot grow.
     pub reserve: u64,
-    /// Bytes of the log: a member that lives and lacks no more than these gets them from a leader, however slow it is.
-    pub catch_up: u64,
+    /// What somebody set.
+    pub settings: CoreSettings,
     /// Its part in its group; `None`: its log is only read.
     pub replica: Option<Replica<LeaderEntry>>,
     /// Why nothing may be written, if so: then it is as good as a leader that writes nothing.
     pub closed: Option<NothingStored>,
+}
+
+/// Settings of a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CoreSettings {
+    /// Bytes of the log: a member that lives and lacks no more than these gets them from a leader, however slow it is. 1 GiB.
+    pub catch_up: u64,
+    /// The newest feature level that is understood: that of this version.
+    pub feature_level: u32,
+}
+
+impl Default for CoreSettings {
+    fn default() -> Self {
+        Self { catch_up: 1 << 30, feature_level: FEATURE_LEVEL }
+    }
 }
 
 /// One replica of a shard.
@@ -122,6 +139,8 @@ pub struct Core {
     log: LogStanding,
     reserve: u64,
     behind: Behind,
+    /// The newest that is understood.
+    feature_level: u32,
     /// Why nothing is written: the log failed, or is only read.
     closed: Option<NothingStored>,
     /// Everything before this log position is applied.
@@ -171,7 +190,7 @@ impl ToWrite {
 impl Core {
     /// A replica that does not lead yet; one whose log is only read is looked at as if it led.
     pub fn new(beginning: CoreBeginning, now: Moment) -> Self {
-        let CoreBeginning { state, applied, log, tail, reserve, catch_up, replica, closed } = beginning;
+        let CoreBeginning { state, applied, log, tail, reserve, settings, replica, closed } = beginning;
         let leader = closed.is_some().then(|| Leader::of(&state));
         Self {
             leader,
@@ -182,7 +201,8 @@ impl Core {
             awaits_begun: false,
             log,
             reserve,
-            behind: Behind::within(catch_up),
+            behind: Behind::within(settings.catch_up),
+            feature_level: settings.feature_level,
             closed,
             applied,
             applied_time: state.cluster().clock,

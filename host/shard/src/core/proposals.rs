@@ -20,6 +20,9 @@ impl Core {
         if let Some(why) = self.why_closed() {
             return self.answer(proposal.told, proposal.cost, Err(why.into()));
         }
+        if let Some(refusal) = self.above_the_level(&proposal.records) {
+            return self.answer(proposal.told, proposal.cost, Err(refusal.into()));
+        }
         if proposal.claim != Claim::Reserve
             && let Some(shortage) = self.shortage()
         {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use vouch_broker::State;
+use vouch_broker::record::FEATURE_LEVEL;
 use vouch_commitlog::{CommitLog, LogConfig, LogPosition, SEGMENT_HEADER_LEN, SurveyProgress, Verification};
 use vouch_consensus::EntryId;
 
@@ -137,7 +138,7 @@ pub(crate) fn check_shard(
         replay(&mut state, &entry).map_err(|error| damaged(&log_folder, error))?;
         last = named(entry.index, entry.term);
     }
-    check_feature_level(&state).map_err(|error| damaged(folder, error))?;
+    check_feature_level(&state, FEATURE_LEVEL).map_err(|error| damaged(folder, error))?;
     let of_several = state.members().all().len() > 1;
     Ok(CheckedFolder { newest_record_ms: state.cluster().clock.0, of_several, next: NewLife::after(&state), last })
 }

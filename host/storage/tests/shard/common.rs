@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use vouch_broker::check::CheckOverrides;
 use vouch_broker::record::{
-    ClusterInit, MembersChanged, MessagePlace, NodeInvited, NodeStarted, TopicDelete, TopicPut, encode_message,
+    ClusterInit, FEATURE_LEVEL, MembersChanged, MessagePlace, NodeInvited, NodeStarted, TopicDelete, TopicPut,
+    encode_message,
 };
 use vouch_broker::state::Copies;
 use vouch_broker::testing::message;
@@ -26,9 +27,8 @@ use vouch_commitlog::{
     AppendError, Appender, Checkpoint, Entry, EntryHeader, EntryKind, LogPosition, LogReader, Recovery,
 };
 use vouch_storage::{
-    DamagedLog, FEATURE_LEVEL, Folders, Listeners, OnDamage, Opened, OpenedLog, ReplicaFile, Requests, Scrub,
-    ScrubReport, ScrubbedFiles, SnapshotBounds, Snapshots, Snapshotter, StartError, StartProgress, StorageConfig,
-    VERSION, replay,
+    DamagedLog, Folders, Listeners, OnDamage, Opened, OpenedLog, ReplicaFile, Requests, Scrub, ScrubReport,
+    ScrubbedFiles, SnapshotBounds, Snapshots, Snapshotter, StartError, StartProgress, StorageConfig, VERSION, replay,
 };
 
 /// Longer than anything here takes.
@@ -48,6 +48,7 @@ pub(crate) fn config(data: &Path) -> StorageConfig {
         disk_limit: None,
         on_damage: OnDamage::Refuse,
         joins: None,
+        feature_level: FEATURE_LEVEL,
     }
 }
 

@@ -249,7 +249,7 @@ fn a_log_of_a_newer_version_is_refused_by_name_and_left_as_it_is() {
         cluster_id: opened.folders.cluster_id().unwrap(),
         segment_size: SEGMENT,
         handle_key: [1; 32],
-        feature_level: vouch_storage::FEATURE_LEVEL + 1,
+        feature_level: vouch_broker::record::FEATURE_LEVEL + 1,
         written_by: "9.9.9".to_owned(),
     }
     .encode(&mut records);
@@ -261,7 +261,10 @@ fn a_log_of_a_newer_version_is_refused_by_name_and_left_as_it_is() {
     drop(opened.folders);
     let before = files(&data);
     let error = refused(&config(&data));
-    assert!(matches!(&error, StartError::FeatureLevel { found: 2, version } if version == "9.9.9"), "{error}");
+    assert!(
+        matches!(&error, StartError::FeatureLevel { found: 3, knows: 2, version } if version == "9.9.9"),
+        "{error}"
+    );
     assert!(error.to_string().contains("start a newer version"), "{error}");
     assert_eq!(files(&data), before);
 }

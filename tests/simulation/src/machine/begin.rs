@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 
+use vouch_broker::record::FEATURE_LEVEL;
 use vouch_broker::{Millis, State};
 use vouch_cluster::{ClusterIncarnation, GroupMembers, NodeId};
 use vouch_commitlog::simulated::{Rng, Steps, open, open_note};
@@ -11,7 +12,7 @@ use vouch_commitlog::{Appender, Checkpoint, Durable, Entry, LogPosition, LogRead
 use vouch_consensus::Replica;
 use vouch_leader::testing::Around;
 use vouch_shard::core::{Core, CoreBeginning, Event, LeaderEntry};
-use vouch_shard::{Lead, Member, member};
+use vouch_shard::{CoreSettings, Lead, Member, member};
 use vouch_storage::{Committed, Known, ReplicaFile, UndecidedTail, replay};
 
 use super::{BEGIN, CLUSTER, Machine, NAME, NoStart, SEGMENT, Snapshots, log_config};
@@ -133,7 +134,7 @@ impl Machine {
             log,
             tail,
             reserve: 1 << 10,
-            catch_up: 1 << 30,
+            settings: CoreSettings::default(),
             replica: Some(replica),
             closed: None,
         };
@@ -177,6 +178,7 @@ impl Machine {
                 cluster_id,
                 segment_size,
                 handle_key,
+                feature_level: FEATURE_LEVEL,
                 leapt_from: None,
                 incarnation: ClusterIncarnation::FIRST,
             }),

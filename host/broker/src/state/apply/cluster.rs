@@ -2,18 +2,19 @@
 
 use super::{Applied, Apply, Effect, Outcome, RecordAt};
 use crate::Refusal;
-use crate::record::{ClusterBegunAnew, ClusterInit, LeapsBelieved, Leapt, NodeStarted};
+use crate::record::{ClusterBegunAnew, ClusterInit, Fields, LeapsBelieved, Leapt, LevelRaised, NodeStarted};
 use crate::state::members::ClusterMembers;
 use crate::state::{Leap, State};
 
 /// Happens once: another identity or key would make every handle and every follower of this log wrong.
 impl Apply for ClusterInit {
-    fn apply(&self, state: &mut State, _: RecordAt, _: &mut Vec<Effect>) -> Outcome {
+    fn apply(&self, state: &mut State, _: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
         if state.cluster.init.is_some() {
             return Err(Refusal::Conflict("the cluster has its identity already; it is made once".to_owned()));
         }
         state.cluster.init = Some(self.clone());
         state.cluster.last_version.clone_from(&self.written_by);
+        effects.push(Effect::Nodes);
         Ok(Applied::Done)
     }
 }
@@ -63,10 +64,29 @@ impl Apply for ClusterBegunAnew {
             return conflict("a node of this id was there before; ids are used once");
         }
         init.handle_key = *handle_key;
+        // Nobody else reads this log: whoever wrote this record knows its level.
+        init.feature_level = init.feature_level.max(Self::LEVEL);
         state.cluster.last_version.clone_from(written_by);
         state.incarnations.begin((*since).min(at.position), *incarnation);
         state.members = ClusterMembers::of_one(*node);
         effects.extend([Effect::Members, Effect::Nodes]);
+        Ok(Applied::Done)
+    }
+}
+
+/// It only goes up: what was written meanwhile stays in the log.
+impl Apply for LevelRaised {
+    fn apply(&self, state: &mut State, _: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
+        let Some(init) = &mut state.cluster.init else {
+            return Err(Refusal::Conflict("a log that is nobody's yet has no feature level".to_owned()));
+        };
+        if self.level <= init.feature_level {
+            let is = init.feature_level;
+            return Err(Refusal::Conflict(format!("the cluster is at feature level {is} already")));
+        }
+        init.feature_level = self.level;
+        state.cluster.last_version.clone_from(&self.written_by);
+        effects.push(Effect::Nodes);
         Ok(Applied::Done)
     }
 }

@@ -80,6 +80,7 @@ fn the_defaults_are_those_of_the_crates_that_own_the_values() {
         snapshot_every: now.snapshot_every().unwrap(),
         catch_up_log: now.catch_up_log().unwrap(),
         lacking: None,
+        feature_level: node.feature_level,
         scrub_rate: now.scrub_rate().unwrap(),
         retention_every: now.retention_every().unwrap(),
         disk_high_water: now.disk_high_water().unwrap(),

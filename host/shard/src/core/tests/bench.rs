@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use vouch_broker::check::CheckOverrides;
-use vouch_broker::record::{Ack, MessagePlace, encode_message};
+use vouch_broker::record::{Ack, FEATURE_LEVEL, MessagePlace, encode_message};
 use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::testing::message;
 use vouch_broker::{
@@ -21,8 +21,8 @@ use vouch_leader::testing::{Around, ReceiveCaller};
 use vouch_leader::{Leader, Poll};
 
 use crate::core::{
-    Claim, ClockSays, Command, Core, CoreBeginning, EntryToAppend, Event, Hearer, LeaderEntry, LogStanding, Moment,
-    Proposal, Request,
+    Claim, ClockSays, Command, Core, CoreBeginning, CoreSettings, EntryToAppend, Event, Hearer, LeaderEntry,
+    LogStanding, Moment, Proposal, Request,
 };
 use crate::group::behind;
 use crate::leadership::Lead;
@@ -121,12 +121,24 @@ impl Bench {
 
     /// The node says that it may lead, and all is done that follows.
     pub(super) fn may_lead(&mut self) {
+        self.may_lead_with(FEATURE_LEVEL);
+    }
+
+    /// The same, on a log that a version made which knew this feature level, and all of that is durable.
+    pub(super) fn may_lead_knowing(&mut self, feature_level: u32) {
+        self.may_lead_with(feature_level);
+        self.sync();
+        self.sync();
+    }
+
+    fn may_lead_with(&mut self, feature_level: u32) {
         let (cluster_id, segment_size, handle_key) = ([1; 16], 1 << 20, [2; 32]);
         self.core.begin_turn(self.now(), standing(&self.log));
         self.tell(Event::MayLead(Lead {
             cluster_id,
             segment_size,
             handle_key,
+            feature_level,
             leapt_from: None,
             incarnation: ClusterIncarnation::FIRST,
         }));
@@ -150,8 +162,16 @@ impl Bench {
             .is_none()
             .then(|| behind(NodeId::FIRST, EntryId::default(), LogPosition(0), Vote::default()).unwrap());
         let (state, applied, log, reserve) = (State::default(), LogPosition(0), standing(&list), 1000);
-        let beginning =
-            CoreBeginning { state, applied, log, tail: Vec::new(), reserve, catch_up: 1 << 30, replica, closed };
+        let beginning = CoreBeginning {
+            state,
+            applied,
+            log,
+            tail: Vec::new(),
+            reserve,
+            settings: CoreSettings::default(),
+            replica,
+            closed,
+        };
         let now = Moment { time: BEGIN, at: began };
         Self {
             core: Core::new(beginning, now),

@@ -6,6 +6,7 @@ mod ends;
 mod following;
 mod group;
 mod leaders;
+mod levels;
 mod members;
 mod runs;
 mod time;

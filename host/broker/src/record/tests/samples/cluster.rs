@@ -6,7 +6,7 @@ use vouch_cluster::{ClusterIncarnation, NodeId};
 use super::Sampled;
 use super::step::Step;
 use super::values::{millis, text};
-use crate::record::{ClusterBegunAnew, ClusterInit, LeapsBelieved, Leapt, NodeStarted};
+use crate::record::{ClusterBegunAnew, ClusterInit, LeapsBelieved, Leapt, LevelRaised, NodeStarted};
 use crate::testing::RecordLog;
 use crate::{Millis, RecordPosition};
 
@@ -131,5 +131,22 @@ impl Sampled for ClusterBegunAnew {
             handle_key: [step.a as u8; 32],
             written_by: "0.2.0".to_owned(),
         }
+    }
+}
+
+impl Sampled for LevelRaised {
+    const GOLDEN: &str = "1a000000 285f4355 1900 01 00 02000000 03616e6e 05302e322e30";
+    const OFTEN: u16 = 3;
+
+    fn sample() -> Self {
+        Self { level: 2, by: "ann".to_owned(), written_by: "0.2.0".to_owned() }
+    }
+
+    fn strategy() -> impl Strategy<Value = Self> + 'static {
+        (any::<u32>(), text(), text()).prop_map(|(level, by, written_by)| Self { level, by, written_by })
+    }
+
+    fn drawn(_: &RecordLog, step: Step) -> Self {
+        Self { level: u32::from(step.a % 5), by: "ann".to_owned(), written_by: format!("0.{}.0", step.b % 3) }
     }
 }

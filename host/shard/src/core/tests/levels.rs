@@ -1,0 +1,80 @@
+//! Feature levels: what a version that is not everywhere yet may write, and what a version does that does not know what comes.
+
+use vouch_broker::record::{ClusterBegunAnew, ClusterInit, FEATURE_LEVEL, LevelRaised};
+use vouch_broker::testing::cluster_init;
+use vouch_broker::{NotDone, NothingStored, RecordPosition, Refusal};
+use vouch_cluster::{ClusterIncarnation, NodeId};
+
+use super::bench::Bench;
+use super::following::{append, entries, records};
+use crate::core::Claim;
+
+/// What belongs to the level behind the first.
+fn begun_anew() -> ClusterBegunAnew {
+    ClusterBegunAnew {
+        incarnation: ClusterIncarnation(7),
+        node: NodeId(9),
+        since: RecordPosition(0),
+        handle_key: [1; 32],
+        written_by: "0.2.0".to_owned(),
+    }
+}
+
+fn raised(level: u32) -> LevelRaised {
+    LevelRaised { level, by: "ann".to_owned(), written_by: "9.9.9".to_owned() }
+}
+
+/// A leader of this version, on a log that one of level 1 made.
+fn on_an_older_log() -> Bench {
+    let mut bench = Bench::before_a_start();
+    bench.may_lead_knowing(1);
+    assert_eq!(bench.core.state().cluster().level(), Some(1));
+    bench
+}
+
+#[test]
+fn what_belongs_to_a_later_level_is_not_written_before_the_log_has_it() {
+    let mut bench = on_an_older_log();
+    let written = bench.entries().len();
+    // Behind something that may be written, too.
+    let both = |out: &mut Vec<u8>| {
+        raised(0).encode(out);
+        begun_anew().encode(out);
+    };
+    for encode in
+        [Box::new(|out: &mut Vec<u8>| _ = begun_anew().encode(out)) as Box<dyn FnOnce(&mut Vec<u8>)>, Box::new(both)]
+    {
+        let refused = bench.happen(encode);
+        let Err(NotDone::Refused(Refusal::Conflict(why))) = refused else { panic!("{refused:?}") };
+        assert!(why.contains("needs feature level 2") && why.contains("vouch cluster finish-upgrade"), "{why}");
+    }
+    assert_eq!(bench.entries().len(), written, "nothing was written");
+    bench.happen(|out| _ = raised(FEATURE_LEVEL).encode(out)).unwrap();
+    let lower = bench.happen(|out| _ = raised(1).encode(out));
+    assert!(
+        matches!(&lower, Err(NotDone::Refused(Refusal::Conflict(why))) if why.contains("level 2 already")),
+        "{lower:?}"
+    );
+    let (request, mut answer) = Bench::propose(|out| _ = begun_anew().encode(out));
+    bench.turn(vec![request]);
+    assert!(!matches!(answer.try_recv(), Ok(Err(NotDone::Refused(_)))), "it goes to the log");
+    assert_eq!(bench.entries().len(), written + 3);
+}
+
+#[test]
+fn a_replica_that_does_not_know_the_level_of_its_log_goes_on_no_more_and_says_what_to_start() {
+    let mut bench = Bench::member();
+    let init: ClusterInit = cluster_init();
+    let payloads =
+        [Vec::new(), records(|out| _ = init.encode(out)), records(|out| _ = raised(FEATURE_LEVEL + 1).encode(out))];
+    let entries = entries(1, &payloads);
+    bench.say(2, 1, append(1, 2, &entries), entries);
+    bench.sync();
+    assert_eq!(bench.core.state().cluster().level(), Some(init.feature_level), "that is not committed yet");
+    bench.say(2, 1, append(1, 3, &[]), Vec::new());
+    bench.sync();
+    let (request, mut answer) = Bench::send(vouch_broker::TopicId(1), &Bench::plain(1), bench.now().time, Claim::Room);
+    bench.turn(vec![request]);
+    let Ok(Err(NotDone::NothingStored(NothingStored::Poisoned(why)))) = answer.try_recv() else { panic!("it goes on") };
+    assert!(why.contains("needs feature level 3 (Vouch 9.9.9)") && why.contains("start a newer version"), "{why}");
+}
