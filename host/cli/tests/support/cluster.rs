@@ -34,8 +34,13 @@ pub(crate) struct Member {
 impl Member {
     /// Starts a node in a folder, and waits until it serves.
     pub(crate) fn start(folder: &Path, flags: &[&str]) -> Self {
+        Self::start_program(vouch(), folder, flags)
+    }
+
+    /// The same of another program than the one under test.
+    pub(crate) fn start_program(program: Command, folder: &Path, flags: &[&str]) -> Self {
         std::fs::create_dir_all(folder).unwrap();
-        let child = Self::command(folder, flags).stderr(Self::log(folder)).spawn().unwrap();
+        let child = Self::command(program, folder, flags).stderr(Self::log(folder)).spawn().unwrap();
         let mut member = Self { folder: folder.to_owned(), child, endpoints: Value::Null };
         until("the node serves", || {
             let ended = member.child.try_wait().unwrap();
@@ -51,12 +56,16 @@ impl Member {
 
     /// Starts a node that is to be refused.
     pub(crate) fn refused(folder: &Path, flags: &[&str]) -> Ran {
-        std::fs::create_dir_all(folder).unwrap();
-        Ran::of(&Self::command(folder, flags).output().unwrap())
+        Self::refused_program(vouch(), folder, flags)
     }
 
-    fn command(folder: &Path, flags: &[&str]) -> Command {
-        let mut vouch = vouch();
+    /// The same of another program.
+    pub(crate) fn refused_program(program: Command, folder: &Path, flags: &[&str]) -> Ran {
+        std::fs::create_dir_all(folder).unwrap();
+        Ran::of(&Self::command(program, folder, flags).output().unwrap())
+    }
+
+    fn command(mut vouch: Command, folder: &Path, flags: &[&str]) -> Command {
         vouch
             .args([
                 "serve",

@@ -60,7 +60,11 @@ async fn who_runs_alone_holds_its_keys_against_those_who_write_them_and_no_other
         send(&node, "apart", message(&n.to_string(), "x")).await;
     }
     all_is_done(&node, "apart").await;
-    wait_until("all are counted", || async { eprintln!("{:?}", counts(&node, "apart")); counts(&node, "apart").ack == 5 }).await;
+    wait_until("all are counted", || async {
+        eprintln!("{:?}", counts(&node, "apart"));
+        counts(&node, "apart").ack == 5
+    })
+    .await;
     // Who writes what it read is told at once that it has to wait, and does.
     send(&node, "quick", message("beside", "x")).await;
     wait_until("it is kept out", || async { counts(&node, "quick").stale == 1 }).await;

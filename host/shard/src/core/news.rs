@@ -197,6 +197,10 @@ impl News {
                 let (node, incarnation) = (anew.node, anew.incarnation);
                 tracing::warn!(%node, %incarnation, "the cluster begins anew, as this one node; handles of before are void");
             }),
+            Record::LevelRaised(raised) => Box::new(|| {
+                let (level, by) = (raised.level, &raised.by);
+                tracing::warn!(level, by, "an operator finished the upgrade: no node goes back to the version before");
+            }),
             Record::SecretDeleted(delete) => Box::new(|| tracing::info!(secret = delete.name, "secret deleted")),
             // No event: what else there is happens all the time, or says nothing to an operator.
             _ => return,

@@ -9,6 +9,7 @@ mod incarnations;
 mod invariants;
 mod leaps;
 mod leases;
+mod levels;
 mod members;
 mod part_damage;
 mod parts;
