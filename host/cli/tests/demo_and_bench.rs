@@ -32,6 +32,8 @@ fn the_demo_adds_up_and_fits_a_terminal_and_bench_measures_all_three_servers() {
     for expected in ["is killed (kill -9)", "decided by the component", "decided by the client", "It adds up: 4 rows"] {
         assert!(demo.contains(expected), "{expected}: {demo}");
     }
+    let (healthy, _) = demo.split_once("2  The database goes down").unwrap();
+    assert!(!healthy.contains("asked by http-checkback"), "nobody asks about a healthy order: {demo}");
     let said = assert_that_the_broker_died_in_between(&demo);
     let (_, after) = said.split_once("broker starts again").unwrap();
     assert_that_each_sale_counted_once(after);

@@ -58,8 +58,10 @@ pub(super) struct Played {
 pub(super) struct DemoStage {
     /// Where the story is told.
     pub(super) screen: Screen,
-    /// The orders so far, as they were placed.
+    /// The orders so far, with their transactions.
     pub(super) played: Vec<Played>,
+    /// The numbers of those that customers placed.
+    ordered: Vec<String>,
     /// The broker.
     pub(super) nodes: DemoNodes,
     /// What an operator has: asks a node, the one that leads if it is known.
@@ -98,6 +100,7 @@ impl DemoStage {
         let mut stage = Self {
             screen: Screen::new(),
             played: Vec::new(),
+            ordered: Vec::new(),
             nodes,
             http,
             http_address,
@@ -193,6 +196,7 @@ impl DemoStage {
     /// A customer orders. Does not wait: the service may be held or killed before it answers.
     pub(super) fn order(&mut self, id: &str, item: &str, status: &str, hold: Hold) -> anyhow::Result<()> {
         self.screen.step("customer", &format!("orders {item}: {id}"))?;
+        self.ordered.push(id.to_owned());
         let service = self.service.as_ref().context("no service runs")?;
         let http = HttpClient::new(&service.http()?, None)?;
         let order = NewOrder { id: id.to_owned(), item: item.to_owned(), status: status.to_owned(), hold };
@@ -348,8 +352,11 @@ impl DemoStage {
         }
     }
 
-    /// Shows an event.
+    /// Shows an event of the story. That a binding is tried when it is set, with an order that nobody placed, is none.
     fn show(&mut self, event: &DemoEvent) -> anyhow::Result<()> {
+        if event.what == DemoMoment::Asked && !self.ordered.contains(&event.order) {
+            return Ok(());
+        }
         // What is received was committed before: tell that first.
         if event.what == DemoMoment::Received {
             self.look()?;
