@@ -167,7 +167,7 @@ impl DemoNode {
 }
 
 /// What a node says of another one, or of itself.
-pub(super) fn knows_of<'a>(standing: &'a Value, node: u64) -> Option<&'a Value> {
+pub(super) fn knows_of(standing: &Value, node: u64) -> Option<&Value> {
     standing["nodes"].as_array()?.iter().find(|known| known["id"] == node)
 }
 
