@@ -76,8 +76,8 @@ fn three_nodes_become_one_broker_and_another_one_leads_when_the_one_that_leads_i
     until("shipping receives A-1006");
     // Clients are led to whoever leads when they start.
     if cluster.contains(&format!("cluster node {killed} leads in term ")) {
-        let lost = format!("service has lost node {killed}, goes on with node ");
-        assert!(until("service tells the broker: commit").contains(&lost), "the commit comes by another node: {demo}");
+        let left = format!("service gets no further with node {killed}, goes on with node ");
+        assert!(until("service tells the broker: commit").contains(&left), "the commit comes by another node: {demo}");
     }
     until("shipping receives A-1007");
     until(&format!("node {killed} starts again on the same folder"));

@@ -91,31 +91,31 @@ impl BrokerLink {
 
     /// Connects to the next node that takes the client in, unless another call did so already. Where none does, there is a pause
     /// instead.
-    async fn move_on(&self, lost: usize) {
+    async fn move_on(&self, left: usize) {
         let mut connected = self.connected.lock().await;
-        if connected.at != lost {
+        if connected.at != left {
             return;
         }
         for step in 1..=self.brokers.len() {
-            let next = (lost + step) % self.brokers.len();
+            let next = (left + step) % self.brokers.len();
             let address = &self.brokers[next];
             if let Ok(session) = RpcSession::open_as(self.headers.clone(), address, self.role.clone()).await {
                 *connected = Connected { at: next, session };
-                self.tell(&self.brokers[lost], address);
+                self.tell(&self.brokers[left], address);
                 return;
             }
         }
         tokio::time::sleep(AGAIN_AFTER).await;
     }
 
-    /// Tells the stage.
-    fn tell(&self, lost: &str, next: &str) {
-        if lost != next {
+    /// Tells the stage. The node that was left may be dead, or know of none that leads.
+    fn tell(&self, left: &str, next: &str) {
+        if left != next {
             DemoEvent {
                 who: self.who.to_owned(),
                 order: String::new(),
                 what: DemoMoment::Moved,
-                text: format!("has lost {lost}, goes on with {next}"),
+                text: format!("gets no further with {left}, goes on with {next}"),
                 transaction: None,
             }
             .tell();
