@@ -54,11 +54,13 @@ key, HTTP token and names, and the log level anew; the log says what changed.")]
     Serve(Box<ServeArgs>),
     /// See what Vouch is for: a service, then the broker itself, dies at the worst moment, and the ledger adds up.
     #[command(after_help = "\
-Example:
+Examples:
   vouch demo --fast
+  vouch demo --nodes 3
 
 Needs nothing but this program; everything happens in a temporary folder. Exits with 1 if the ledger at the end does \
-not add up.")]
+not add up. With 3 nodes the broker is a cluster, and the node that leads is killed, once between a half message and \
+its commit: another one leads, and what was open is settled there.")]
     Demo(DemoArgs),
     /// Topics: create, list, show, update, delete.
     #[command(subcommand)]

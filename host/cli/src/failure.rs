@@ -32,6 +32,9 @@ pub(crate) struct ProblemAnswer {
     told: Option<String>,
 }
 
+/// What this program says of a node that it does not reach, or not any more.
+const LOST: [&str; 3] = ["unreachable", "closed", "transport"];
+
 /// What the node says of its HTTP API, and what the same is on the command line.
 const IN_FLAGS: [(&str, &str); 18] = [
     ("null takes the limit away", "none takes the limit away"),
@@ -78,6 +81,23 @@ impl ProblemAnswer {
     pub(crate) fn local(kind: &str, title: &str, detail: String) -> anyhow::Error {
         let raw = json!({"type": format!("urn:vouch:cli:{kind}"), "title": title, "detail": detail});
         Self { raw, told: None }.into()
+    }
+
+    /// A refusal that came by gRPC, with the code of its protocol.
+    pub(crate) fn refusal(code: i32, title: &str, detail: String) -> anyhow::Error {
+        let raw = json!({"type": "urn:vouch:cli:refused", "title": title, "detail": detail, "code": code});
+        Self { raw, told: None }.into()
+    }
+
+    /// Whether the same may go well in a moment, or by another node: nobody answers, nobody leads, or nobody knows what came of it.
+    /// Whatever it was may have happened all the same.
+    pub(crate) fn may_pass(&self) -> bool {
+        let is_lost = self
+            .text("type")
+            .and_then(|kind| kind.strip_prefix("urn:vouch:cli:"))
+            .is_some_and(|kind| LOST.contains(&kind));
+        let code = self.raw.get("code").and_then(Value::as_u64).unwrap_or_default();
+        is_lost || matches!(self.status(), Some(503 | 504)) || matches!(code, 50_002 | 50_400..=50_499)
     }
 
     /// Says this to a person where the node refused with this status: it speaks of headers, a person gave flags. What is
@@ -200,6 +220,18 @@ mod tests {
         assert_eq!((told.to_string().as_str(), document(&told)), ("say --force", raw));
         let local = ProblemAnswer::explain(anyhow::anyhow!("disk full"), 409, || "x".to_owned());
         assert_eq!(local.to_string(), "disk full");
+    }
+
+    #[test]
+    fn what_another_node_may_do_is_told_from_what_is_refused_everywhere() {
+        let passes = |raw: Value| problem(raw).may_pass();
+        assert!(passes(json!({"type": "urn:vouch:cli:unreachable", "title": "t"})));
+        assert!(passes(json!({"type": "urn:vouch:error:not-leading", "title": "t", "status": 503})));
+        assert!(!passes(json!({"type": "urn:vouch:error:topic-not-found", "title": "t", "status": 404})));
+        assert!(!passes(json!({"type": "urn:vouch:cli:usage", "title": "t"})));
+        let refused = |code| ProblemAnswer::refusal(code, "t", "d".to_owned()).downcast::<ProblemAnswer>().unwrap();
+        assert!(refused(50_002).may_pass() && refused(50_401).may_pass());
+        assert!(!refused(40_402).may_pass() && !refused(50_001).may_pass());
     }
 
     #[test]

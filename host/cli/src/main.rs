@@ -65,7 +65,7 @@ fn run(command: VouchCommand) -> anyhow::Result<()> {
         VouchCommand::Config(serve::ConfigCommand::Check(args)) => serve::check(&args),
         VouchCommand::DemoService(args) => demo::run_service(args),
         VouchCommand::DemoOrdersApi(args) => demo::run_orders_api(args),
-        VouchCommand::DemoShipping(args) => demo::run_shipping(&args),
+        VouchCommand::DemoShipping(args) => demo::run_shipping(args),
         VouchCommand::Topic(command) => topic::run(command),
         VouchCommand::Group(command) => group::run(command),
         VouchCommand::Plugin(command) => plugin::run(command),

@@ -8,7 +8,7 @@ use support::{Ran, run, vouch};
 
 #[test]
 fn wrong_flags_and_values_exit_2_and_say_why() {
-    let cases: [(&[&str], &str); 20] = [
+    let cases: [(&[&str], &str); 22] = [
         (&["serv"], "unrecognized subcommand"),
         (&["topic", "create"], "<NAME>"),
         (&["topic", "create", "x", "--type", "queue"], "possible values: normal, fifo, delay, transaction, mixed"),
@@ -32,6 +32,8 @@ fn wrong_flags_and_values_exit_2_and_say_why() {
         (&["bench", "send", "--topics", "0"], "0 is not in 1..=100000"),
         (&["bench", "send", "--background", "--rate", "9"], "cannot be used with '--rate <N>'"),
         (&["bench", "log", "--syncs", "5"], "5 is not in 1..=4"),
+        (&["demo", "--nodes", "2"], "write 1 or 3"),
+        (&["demo", "--nodes", "three"], "write 1 or 3"),
     ];
     for (arguments, sentence) in cases {
         let ran = run(arguments).failed_with(2);

@@ -39,6 +39,8 @@ pub(crate) enum DemoMoment {
     Paid,
     /// The consumer has the message and acknowledged it.
     Received,
+    /// A client lost its node, and goes on with another one; no order's business.
+    Moved,
 }
 
 impl DemoEvent {

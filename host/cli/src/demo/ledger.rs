@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::agreement::{self, NodeEvidence};
 use super::sales::SalesEvidence;
 use super::screen::{Screen, Style};
 use super::shipping::Shipment;
@@ -25,6 +26,8 @@ pub(super) struct Evidence {
     pub(super) open: usize,
     /// What became of the lamps.
     pub(super) sales: SalesEvidence,
+    /// What each node of a cluster has; empty where one is alone.
+    pub(super) nodes: Vec<NodeEvidence>,
 }
 
 /// One line.
@@ -46,6 +49,7 @@ struct Entry {
 pub(super) struct Ledger {
     entries: Vec<Entry>,
     lamps: Lamps,
+    nodes: Vec<NodeEvidence>,
     faults: Vec<String>,
 }
 
@@ -76,7 +80,9 @@ impl Ledger {
             faults.push(format!("the broker still holds {} open transactions", evidence.open));
         }
         faults.extend(evidence.sales.faults());
-        Self { entries, lamps: Lamps::of(&evidence.sales), faults }
+        let committed = entries.iter().filter(|entry| entry.outcome == "committed").count();
+        faults.extend(agreement::faults(&evidence.nodes, committed, evidence.sales.sold.len()));
+        Self { entries, lamps: Lamps::of(&evidence.sales), nodes: evidence.nodes.clone(), faults }
     }
 
     /// Whether everything agrees.
@@ -100,6 +106,10 @@ impl Ledger {
         let left = left.map_or_else(|| "-".to_owned(), |left| left.to_string());
         screen.line(&format!("           {came:>4}  {sold:>4}  {left:>31}  {reserved:>8}"))?;
         screen.line("")?;
+        if !self.nodes.is_empty() {
+            agreement::table(&self.nodes).iter().try_for_each(|line| screen.line(line))?;
+            screen.line("")?;
+        }
         for fault in &self.faults {
             screen.line(&screen.styled(&format!("  {fault}"), Style::Bad))?;
         }
@@ -119,10 +129,16 @@ impl Ledger {
         let by_component = self.entries.iter().filter(|entry| entry.decider == "component").count();
         let orders = self.entries.len();
         let Lamps { came, sold, left, reserved } = self.lamps;
+        let died = match self.nodes.is_empty() {
+            true => format!("The broker died in the middle of {sold} sales: of"),
+            false => format!(
+                "The node that led died twice, with a half message just taken and in the middle\nof {sold} sales, and all three nodes have the same. Of"
+            ),
+        };
         format!(
             "It adds up: {with_row} rows, {committed} messages committed, {delivered} delivered, each once; the\n\
              order without a row was dropped. {by_component} of {orders} were settled by the component.\n\
-             The broker died in the middle of {sold} sales: of {came} lamps {} are left, and\n\
+             {died} {came} lamps {} are left, and\n\
              {reserved} reservations came, one for each sale.",
             left.unwrap_or_default()
         )
@@ -199,16 +215,26 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::story::EXPECTED;
+    use crate::demo::agreement::Placed;
+    use crate::demo::story;
     use serde_json::json;
 
-    fn evidence() -> Evidence {
+    fn evidence_of(several: bool) -> Evidence {
         let transaction = |outcome: &str, by: &str| json!({"state": outcome, "last_answer": {"by": by}});
         let orders = || ["S-01", "S-02"].map(str::to_owned).to_vec();
         let sales = SalesEvidence { came: 5, sold: orders(), left: Some(3), reserved: orders(), more: 0 };
+        let placed = |of: &[&str]| of.iter().map(|id| Placed { place: "p".to_owned(), id: (*id).to_owned() }).collect();
+        let node = NodeEvidence {
+            node: "node 1".to_owned(),
+            orders: placed(&["1", "2", "3", "5", "6", "7"]),
+            reservations: placed(&["S-01", "S-02"]),
+            left: Some(3),
+        };
+        let nodes =
+            if several { vec![node.clone(), NodeEvidence { node: "node 2".to_owned(), ..node }] } else { Vec::new() };
         let mut evidence =
-            Evidence { rows: Vec::new(), transactions: Vec::new(), shipments: Vec::new(), open: 0, sales };
-        for expected in &EXPECTED {
+            Evidence { rows: Vec::new(), transactions: Vec::new(), shipments: Vec::new(), open: 0, sales, nodes };
+        for expected in &story::expected(several) {
             let state = expected.outcome.replace(' ', "_");
             let by = format!("{} x", expected.decider);
             evidence.transactions.push((expected.order.to_owned(), transaction(&state, &by)));
@@ -223,13 +249,27 @@ mod tests {
         evidence
     }
 
+    fn evidence() -> Evidence {
+        evidence_of(false)
+    }
+
     fn faults(evidence: &Evidence) -> String {
-        Ledger::new(evidence, &EXPECTED).faults.join("\n")
+        Ledger::new(evidence, &story::expected(!evidence.nodes.is_empty())).faults.join("\n")
     }
 
     #[test]
     fn the_story_as_written_adds_up() {
         assert_eq!(faults(&evidence()), "");
+        assert_eq!(faults(&evidence_of(true)), "");
+    }
+
+    #[test]
+    fn a_node_that_has_something_else_does_not_add_up() {
+        let mut evidence = evidence_of(true);
+        evidence.nodes[1].reservations.pop();
+        let faults = faults(&evidence);
+        assert!(faults.contains("node 2 has 6 orders and 1 reservations"), "{faults}");
+        assert!(faults.contains("node 2 does not have what node 1 has"), "{faults}");
     }
 
     #[test]

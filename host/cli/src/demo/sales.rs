@@ -20,7 +20,7 @@ const COMPONENT: &[u8] = include_bytes!("../../../../plugins/dist/stock.wasm");
 const GOODS: &str = "goods";
 const SALES: &str = "sales";
 /// What it publishes: what was reserved; and what was missing, of which there is nothing here.
-const RESERVATIONS: &str = "reservations";
+pub(super) const RESERVATIONS: &str = "reservations";
 const SHORT: &str = "stock-short";
 /// Who receives the reservations.
 const WAREHOUSE: &str = "warehouse";
@@ -51,10 +51,15 @@ pub(super) struct SalesEvidence {
 /// The broker is killed while a component in it consumes.
 pub(super) fn broker_killed(stage: &mut DemoStage) -> anyhow::Result<SalesEvidence> {
     stage.until_quiet(GROUP)?;
-    stage.screen.chapter(
-        "6  The consumer is a component too, and the broker is killed",
-        "A shelf of lamps, without a service and without a database: a component consumes inside the broker. What it keeps and what it publishes happens in the same log record as its acknowledgement, or not at all; so nothing in it asks whether it saw a message before.",
-    )?;
+    let (title, of_several) = match stage.nodes.are_several() {
+        false => ("The consumer is a component too, and the broker is killed", ""),
+        true => (
+            "The consumer is a component too, and the node that leads is killed",
+            " The component goes on where another node leads.",
+        ),
+    };
+    let about = "A shelf of lamps, without a service and without a database: a component consumes inside the broker. What it keeps and what it publishes happens in the same log record as its acknowledgement, or not at all; so nothing in it asks whether it saw a message before.";
+    stage.chapter(title, &format!("{about}{of_several}"))?;
     stage.close_shop()?;
     bind(stage)?;
     let lamps = json!({"sku": "lamp", "quantity": CAME}).to_string();
@@ -66,10 +71,12 @@ pub(super) fn broker_killed(stage: &mut DemoStage) -> anyhow::Result<SalesEviden
     let seen = stage.until_seen("some sales", |http| {
         Ok(left(http)?.map(|left| CAME - left).filter(|sold| *sold >= KILLED_AFTER))
     })?;
-    stage.kill_node(&format!("is killed (kill -9) in the middle of it: {seen} of {SOLD} sales were done"))?;
-    stage.restart_node()?;
+    let why = format!("is killed (kill -9) in the middle of it: {seen} of {SOLD} sales were done");
+    let killed = stage.kill_leader(None, &why)?;
+    stage.until_served(killed)?;
     stage.until_quiet(STOCK)?;
     stage.screen.step("component", "has done all that was left to do")?;
+    stage.make_whole(killed)?;
     witnesses(stage, sold)
 }
 
@@ -115,7 +122,7 @@ fn sell(stage: &DemoStage) -> anyhow::Result<Vec<String>> {
 }
 
 /// What the component's state says is left.
-fn left(http: &HttpClient) -> anyhow::Result<Option<i64>> {
+pub(super) fn left(http: &HttpClient) -> anyhow::Result<Option<i64>> {
     let kept = http.get(&format!("/v1/bindings/{STOCK}/state?prefix={KEY}"))?.body;
     let value = resource::items(&kept).iter().find(|kept| kept["key"] == KEY).and_then(|kept| kept["value"].as_str());
     value.map(|value| value.parse().with_context(|| format!("{KEY} is {value:?}, and no number"))).transpose()

@@ -17,9 +17,10 @@ use vouch_protocol::wire::{MessageType, SendResultEntry};
 
 use super::database;
 use super::event::{DemoEvent, DemoMoment};
+use super::link::{BrokerArgs, BrokerLink};
 use super::listen;
+use crate::rpc::RpcRole;
 use crate::rpc::calls::{self, Resolution};
-use crate::rpc::{GrpcArgs, MessagingStub, RpcRole, RpcSession};
 
 /// Where its endpoints go, which database it writes, and where it sends.
 #[derive(Debug, Args)]
@@ -31,7 +32,7 @@ pub(crate) struct ServiceArgs {
     #[arg(long)]
     topic: String,
     #[command(flatten)]
-    grpc: GrpcArgs,
+    brokers: BrokerArgs,
 }
 
 /// An order as the customer's shop posts it.
@@ -61,7 +62,7 @@ pub(crate) enum Hold {
 
 /// What the handler of orders needs.
 struct Service {
-    client: MessagingStub,
+    broker: BrokerLink,
     database: PathBuf,
     topic: String,
     /// The stage lets it go on from where it holds.
@@ -72,17 +73,16 @@ struct Service {
 pub(crate) fn run(args: ServiceArgs) -> anyhow::Result<()> {
     tokio::runtime::Runtime::new().context("cannot start the runtime")?.block_on(async {
         let role = RpcRole::Producer { topics: vec![args.topic.clone()] };
-        let session = RpcSession::open(&args.grpc.grpc, role).await?;
         let service = Arc::new(Service {
-            client: session.client.clone(),
+            broker: BrokerLink::open("service", args.brokers, role).await?,
             database: args.database,
             topic: args.topic,
             go_on: Notify::new(),
         });
         let router = Router::new().route("/orders", post(take_order)).with_state(Arc::clone(&service));
-        let every_line = move || service.go_on.notify_one();
-        listen::serve(router, &args.dir, every_line).await?;
-        session.close().await;
+        let told = Arc::clone(&service);
+        listen::serve(router, &args.dir, move || told.go_on.notify_one()).await?;
+        service.broker.close().await;
         Ok(())
     })
 }
@@ -116,7 +116,10 @@ impl Service {
         let row = database::status(&self.database, &order.id).map_err(database_error)?;
         let resolution =
             if row.as_deref() == Some(database::PAID) { Resolution::Commit } else { Resolution::LeaveOpen };
-        calls::end_transaction(&mut self.client.clone(), &self.topic, &half, resolution).await?;
+        let (topic, half) = (&self.topic, &half);
+        self.broker
+            .call(|mut client| async move { calls::end_transaction(&mut client, topic, half, resolution).await })
+            .await?;
         let text = match resolution {
             Resolution::Commit => "tells the broker: commit",
             _ => "cannot know whether it will be paid; tells the broker nothing",
@@ -132,7 +135,8 @@ impl Service {
         if let Some(system) = &mut half.system_properties {
             system.keys = vec![order.id.clone()];
         }
-        calls::send_message(&mut self.client.clone(), half).await
+        let half = &half;
+        self.broker.call(|mut client| async move { calls::send_message(&mut client, half.clone()).await }).await
     }
 }
 

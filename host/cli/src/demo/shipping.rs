@@ -12,9 +12,10 @@ use serde_json::Value;
 use vouch_protocol::wire;
 
 use super::event::{DemoEvent, DemoMoment};
+use super::link::{BrokerArgs, BrokerLink};
 use crate::endpoints::Endpoints;
+use crate::rpc::RpcRole;
 use crate::rpc::calls::{self, Fetch};
-use crate::rpc::{GrpcArgs, RpcRole, RpcSession};
 use crate::runtime;
 
 /// How long one receive waits.
@@ -35,7 +36,7 @@ pub(crate) struct ShippingArgs {
     #[arg(long)]
     log: PathBuf,
     #[command(flatten)]
-    grpc: GrpcArgs,
+    brokers: BrokerArgs,
 }
 
 /// A line of the consumer's log.
@@ -50,35 +51,37 @@ pub(crate) struct Shipment {
 }
 
 /// Runs `demo-shipping` until standard input ends.
-pub(crate) fn run(args: &ShippingArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: ShippingArgs) -> anyhow::Result<()> {
     tokio::runtime::Runtime::new().context("cannot start the runtime")?.block_on(async {
         let role = RpcRole::SimpleConsumer {
             group: args.group.clone(),
             topic: args.topic.clone(),
             expression: "*".to_owned(),
         };
-        let mut session = RpcSession::open(&args.grpc.grpc, role).await?;
+        let broker = BrokerLink::open("shipping", args.brokers, role).await?;
         let mut log = OpenOptions::new().create(true).append(true).open(&args.log).context("cannot open the log")?;
         Endpoints { grpc: None, http: None, peer: None, pid: std::process::id() }.write(&args.dir)?;
         let ended = tokio::select! {
-            ended = receive(args, &mut session, &mut log) => ended,
+            ended = receive(&args.topic, &args.group, &broker, &mut log) => ended,
             () = runtime::parent_gone() => Ok(()),
         };
-        session.close().await;
+        broker.close().await;
         ended
     })
 }
 
 /// Receives for ever: writes each order down, then acknowledges it. What dies in between comes again, and is seen twice
 /// in the log.
-async fn receive(args: &ShippingArgs, session: &mut RpcSession, log: &mut File) -> anyhow::Result<()> {
+async fn receive(topic: &str, group: &str, broker: &BrokerLink, log: &mut File) -> anyhow::Result<()> {
+    let fetch = &Fetch { topic, group, filter: "*", batch: 8, poll: POLL, invisible: INVISIBLE };
     loop {
-        let fetch =
-            Fetch { topic: &args.topic, group: &args.group, filter: "*", batch: 8, poll: POLL, invisible: INVISIBLE };
-        for received in calls::fetch_messages(&mut session.client, &fetch).await? {
-            let shipment = shipment(&received)?;
+        let all = broker.call(|mut client| async move { calls::fetch_messages(&mut client, fetch).await }).await?;
+        for received in &all {
+            let shipment = shipment(received)?;
             write(log, &shipment).context("cannot write the log")?;
-            calls::acknowledge(&mut session.client, &args.topic, &args.group, &received).await?;
+            broker
+                .call(|mut client| async move { calls::acknowledge(&mut client, topic, group, received).await })
+                .await?;
             tell(&shipment);
         }
     }

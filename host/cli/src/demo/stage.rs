@@ -1,7 +1,8 @@
-//! The stage: a node, the shop's processes and what was agreed between them. Steps are shown as they happen.
+//! The stage: the nodes, the shop's processes and what was agreed between them. Steps are shown as they happen.
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -12,10 +13,12 @@ use tempfile::TempDir;
 
 use super::database;
 use super::event::{self, DemoEvent, DemoMoment};
+use super::nodes::DemoNodes;
 use super::screen::{Screen, Style};
 use super::service::{Hold, NewOrder};
 use super::watch::Watch;
 use crate::child::{ChildStart, Server};
+use crate::failure::ProblemAnswer;
 use crate::http::{HttpClient, segment};
 use crate::{plugin, resource};
 
@@ -30,7 +33,7 @@ const COMPONENT_NAME: &str = "http-checkback";
 /// Letters of a component's digest that tell it from others on a screen.
 pub(super) const DIGEST_SHOWN: usize = 19;
 /// No step may take longer.
-const STEP_WITHIN: Duration = Duration::from_secs(60);
+pub(super) const STEP_WITHIN: Duration = Duration::from_secs(60);
 /// How often transactions are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(40);
 
@@ -55,9 +58,13 @@ pub(super) struct Played {
 pub(super) struct DemoStage {
     /// Where the story is told.
     pub(super) screen: Screen,
-    /// The orders so far, as they were placed.
+    /// The orders so far, with their transactions.
     pub(super) played: Vec<Played>,
-    /// What an operator has: asks the node.
+    /// The numbers of those that customers placed.
+    ordered: Vec<String>,
+    /// The broker.
+    pub(super) nodes: DemoNodes,
+    /// What an operator has: asks a node, the one that leads if it is known.
     pub(super) http: HttpClient,
     pub(super) http_address: String,
     pub(super) grpc_address: String,
@@ -73,23 +80,28 @@ pub(super) struct DemoStage {
     shipping: Option<Server>,
     /// The orders API.
     others: Vec<Server>,
-    node: Server,
+    /// Chapters that were begun.
+    chapters: usize,
     events: Receiver<DemoEvent>,
+    /// Those that were heard and are not shown yet.
+    unshown: VecDeque<DemoEvent>,
     teller: Sender<DemoEvent>,
 }
 
 impl DemoStage {
-    /// Starts everything but the order service.
-    pub(super) fn build(pace: Pace) -> anyhow::Result<Self> {
+    /// Starts a node, which is to have others where there are `several`, and the orders API.
+    pub(super) fn build(pace: Pace, several: bool) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("vouch-demo-").tempdir().context("no temporary folder")?;
         let (teller, events) = channel();
-        let node = start_node(folder.path())?;
-        let (grpc_address, http_address) = (node.grpc()?, node.http()?);
+        let nodes = DemoNodes::start(folder.path(), several)?;
+        let (grpc_address, http_address) = (nodes.node(0).grpc_address.clone(), nodes.node(0).http_address.clone());
         let http = HttpClient::new(&http_address, None)?;
         database::create(&folder.path().join("orders.db")).context("cannot make the database")?;
         let mut stage = Self {
             screen: Screen::new(),
             played: Vec::new(),
+            ordered: Vec::new(),
+            nodes,
             http,
             http_address,
             grpc_address,
@@ -100,17 +112,30 @@ impl DemoStage {
             service: None,
             shipping: None,
             others: Vec::new(),
-            node,
+            chapters: 0,
             events,
+            unshown: VecDeque::new(),
             teller,
         };
         let api = stage.start("demo-orders-api", "orders-api", &["--database"], &[])?;
         stage.orders_api = format!("http://{}", api.http()?);
         stage.others.push(api);
         stage.agree()?;
-        let shipping = stage.start("demo-shipping", "shipping", &[], &["--topic", TOPIC, "--group", GROUP])?;
-        stage.shipping = Some(shipping);
         Ok(stage)
+    }
+
+    /// Begins a chapter; they are numbered.
+    pub(super) fn chapter(&mut self, title: &str, about: &str) -> anyhow::Result<()> {
+        self.chapters += 1;
+        Ok(self.screen.chapter(&format!("{}  {title}", self.chapters), about)?)
+    }
+
+    /// From now on this node is asked.
+    pub(super) fn turn_to(&mut self, at: usize) -> anyhow::Result<()> {
+        let node = self.nodes.node(at);
+        (self.grpc_address, self.http_address) = (node.grpc_address.clone(), node.http_address.clone());
+        self.http = HttpClient::new(&self.http_address, None)?;
+        Ok(())
     }
 
     /// Topic, component and binding, over HTTP like an operator.
@@ -138,14 +163,26 @@ impl DemoStage {
         Ok(())
     }
 
+    /// Where something lies on disk.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// The database file.
     pub(super) fn database(&self) -> PathBuf {
-        self.folder.path().join("orders.db")
+        self.path("orders.db")
     }
 
     /// The consumer's log.
     pub(super) fn shipping_log(&self) -> PathBuf {
-        self.folder.path().join("shipping.log")
+        self.path("shipping.log")
+    }
+
+    /// Starts the consumer.
+    pub(super) fn start_shipping(&mut self) -> anyhow::Result<()> {
+        let shipping = self.start("demo-shipping", "shipping", &[], &["--topic", TOPIC, "--group", GROUP])?;
+        self.shipping = Some(shipping);
+        Ok(())
     }
 
     /// Starts the order service.
@@ -159,6 +196,7 @@ impl DemoStage {
     /// A customer orders. Does not wait: the service may be held or killed before it answers.
     pub(super) fn order(&mut self, id: &str, item: &str, status: &str, hold: Hold) -> anyhow::Result<()> {
         self.screen.step("customer", &format!("orders {item}: {id}"))?;
+        self.ordered.push(id.to_owned());
         let service = self.service.as_ref().context("no service runs")?;
         let http = HttpClient::new(&service.http()?, None)?;
         let order = NewOrder { id: id.to_owned(), item: item.to_owned(), status: status.to_owned(), hold };
@@ -188,21 +226,8 @@ impl DemoStage {
         self.service.take().into_iter().chain(self.shipping.take()).try_for_each(Server::stop)
     }
 
-    /// Kills the node like a crash would.
-    pub(super) fn kill_node(&mut self, why: &str) -> anyhow::Result<()> {
-        self.node.kill()?;
-        Ok(self.screen.strong_step("broker", why, Style::Bad)?)
-    }
-
-    /// Starts the node again, on the folder that it had. The system gives it other ports.
-    pub(super) fn restart_node(&mut self) -> anyhow::Result<()> {
-        self.node = start_node(self.folder.path())?;
-        (self.grpc_address, self.http_address) = (self.node.grpc()?, self.node.http()?);
-        self.http = HttpClient::new(&self.http_address, None)?;
-        Ok(self.screen.strong_step("broker", "starts again on the same folder", Style::Good)?)
-    }
-
-    /// Shows and runs a command of this program against the node, as somebody at a terminal would. Returns what it printed.
+    /// Shows and runs a command of this program against the node, as somebody at a terminal would, in the folder of the demo.
+    /// Returns what it printed.
     ///
     /// # Errors
     /// It failed: with what it said.
@@ -212,7 +237,8 @@ impl DemoStage {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let mut command = Command::new(program);
         command.args(words).env("VOUCH_HTTP_ADDR", &self.http_address).env("VOUCH_GRPC_ADDR", &self.grpc_address);
-        let ran = command.stdin(Stdio::null()).output().context("cannot run a command")?;
+        let ran =
+            command.current_dir(self.folder.path()).stdin(Stdio::null()).output().context("cannot run a command")?;
         if !ran.status.success() {
             bail!("vouch {} failed:\n{}", typed.join(" "), String::from_utf8_lossy(&ran.stderr));
         }
@@ -227,12 +253,23 @@ impl DemoStage {
     ) -> anyhow::Result<T> {
         let give_up_at = Instant::now() + STEP_WITHIN;
         while Instant::now() < give_up_at {
-            if let Some(seen) = look(&self.http)? {
+            if let Some(seen) = self.bearing(look(&self.http))?.flatten() {
                 return Ok(seen);
             }
             std::thread::sleep(LOOK_EVERY);
         }
         self.give_up(what)
+    }
+
+    /// What was asked; `None` where a cluster could not say just now, since another node is to lead. A node alone has no such
+    /// excuse.
+    fn bearing<T>(&self, answer: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
+        let may_pass =
+            |error: &anyhow::Error| error.downcast_ref::<ProblemAnswer>().is_some_and(ProblemAnswer::may_pass);
+        match answer {
+            Err(error) if self.nodes.are_several() && may_pass(&error) => Ok(None),
+            answer => answer.map(Some),
+        }
     }
 
     /// Everything that there is for this group is delivered and acknowledged, says the broker.
@@ -275,46 +312,101 @@ impl DemoStage {
 
     /// Shows what happens next, if something does soon.
     fn next(&mut self) -> anyhow::Result<Option<DemoEvent>> {
-        match self.events.recv_timeout(LOOK_EVERY) {
-            Ok(event) => {
-                // What is received was committed before: tell that first.
-                if event.what == DemoMoment::Received {
-                    self.look()?;
-                }
-                if let Some(transaction) = &event.transaction {
-                    let watch = Watch::new(transaction.clone());
-                    self.played.push(Played { order: event.order.clone(), watch });
-                }
-                let style = (event.what == DemoMoment::Failed).then_some(Style::Bad);
-                match style {
-                    Some(style) => self.screen.strong_step(&event.who, &event.text, style)?,
-                    None => self.screen.step(&event.who, &event.text)?,
-                }
-                Ok(Some(event))
+        let event = self.happened()?;
+        if event.is_none() {
+            self.look()?;
+        }
+        Ok(event)
+    }
+
+    /// Shows the next event, if one comes soon.
+    fn happened(&mut self) -> anyhow::Result<Option<DemoEvent>> {
+        let event = match self.unshown.pop_front() {
+            Some(event) => Some(event),
+            None => self.hear()?,
+        };
+        if let Some(event) = &event {
+            self.show(event)?;
+        }
+        Ok(event)
+    }
+
+    /// While no node leads: shows who goes on with which node, and keeps all else for later. Whoever asks about an order knows of a
+    /// new leader before the stage does, and that is to be told first.
+    pub(super) fn hear_who_moved(&mut self) -> anyhow::Result<()> {
+        match self.hear()? {
+            Some(event) if event.what == DemoMoment::Moved => self.show(&event),
+            event => {
+                self.unshown.extend(event);
+                Ok(())
             }
-            Err(RecvTimeoutError::Timeout) => self.look().map(|()| None),
+        }
+    }
+
+    /// The next event, if one comes soon.
+    fn hear(&self) -> anyhow::Result<Option<DemoEvent>> {
+        match self.events.recv_timeout(LOOK_EVERY) {
+            Ok(event) => Ok(Some(event)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => bail!("every process of the demo has ended"),
         }
     }
 
+    /// Shows an event of the story. That a binding is tried when it is set, with an order that nobody placed, is none.
+    fn show(&mut self, event: &DemoEvent) -> anyhow::Result<()> {
+        if event.what == DemoMoment::Asked && !self.ordered.contains(&event.order) {
+            return Ok(());
+        }
+        // What is received was committed before: tell that first.
+        if event.what == DemoMoment::Received {
+            self.look()?;
+        }
+        if let Some(transaction) = &event.transaction {
+            let watch = Watch::new(transaction.clone());
+            self.played.push(Played { order: event.order.clone(), watch });
+        }
+        let text = match event.what {
+            DemoMoment::Moved => self.nodes.named(&event.text),
+            _ => event.text.clone(),
+        };
+        let style = (event.what == DemoMoment::Failed).then_some(Style::Bad);
+        match style {
+            Some(style) => self.screen.strong_step(&event.who, &text, style)?,
+            None => self.screen.step(&event.who, &text)?,
+        }
+        Ok(())
+    }
+
     /// Tells what is new about transactions that have not ended.
     fn look(&mut self) -> anyhow::Result<()> {
-        for played in &mut self.played {
-            if !played.watch.has_ended() {
-                for line in played.watch.look(&self.http)? {
-                    match line.style {
-                        Some(style) => self.screen.strong_step(line.who, &line.text, style)?,
-                        None => self.screen.step(line.who, &line.text)?,
-                    }
+        let mut played = std::mem::take(&mut self.played);
+        let looked = played.iter_mut().try_for_each(|played| self.look_at(&mut played.watch));
+        self.played = played;
+        looked
+    }
+
+    /// Tells what is new about one.
+    fn look_at(&self, watch: &mut Watch) -> anyhow::Result<()> {
+        if !watch.has_ended() {
+            for line in self.bearing(watch.look(&self.http))?.unwrap_or_default() {
+                match line.style {
+                    Some(style) => self.screen.strong_step(line.who, &line.text, style)?,
+                    None => self.screen.step(line.who, &line.text)?,
                 }
             }
         }
         Ok(())
     }
 
-    /// The story cannot go on; the node's log says why, if anything does.
-    fn give_up<T>(&self, what: &str) -> anyhow::Result<T> {
-        bail!("waited {STEP_WITHIN:?} for {what} in vain; the node's last words:\n{}", self.node.last_messages())
+    /// Whether the transaction of this order is open, says the broker.
+    pub(super) fn is_open(&mut self, order: &str) -> anyhow::Result<bool> {
+        self.look()?;
+        Ok(self.played.iter().any(|played| played.order == order && !played.watch.has_ended()))
+    }
+
+    /// The story cannot go on; a node's log says why, if anything does.
+    pub(super) fn give_up<T>(&self, what: &str) -> anyhow::Result<T> {
+        bail!("waited {STEP_WITHIN:?} for {what} in vain; last words of\n{}", self.nodes.last_words())
     }
 
     /// Starts one of the shop's processes; flags in `with_database` get the database's path.
@@ -332,7 +424,9 @@ impl DemoStage {
         }
         arguments.extend(more.iter().map(Into::into));
         if command != "demo-orders-api" {
-            arguments.extend(["--grpc".into(), self.grpc_address.clone().into()]);
+            for address in self.brokers() {
+                arguments.extend(["--broker".into(), address.into()]);
+            }
         }
         if command == "demo-shipping" {
             arguments.extend(["--log".into(), self.shipping_log().into()]);
@@ -344,25 +438,21 @@ impl DemoStage {
         Ok(server)
     }
 
+    /// Addresses for clients: that of the node that is asked, then those of the others.
+    fn brokers(&self) -> Vec<String> {
+        let others = self.nodes.all().iter().map(|node| node.grpc_address.clone());
+        let others = others.filter(|address| *address != self.grpc_address);
+        std::iter::once(self.grpc_address.clone()).chain(others).collect()
+    }
+
     /// Stops everything; each process must end by itself and well.
     pub(super) fn strike(self) -> anyhow::Result<()> {
         self.service.into_iter().chain(self.shipping).chain(self.others).try_for_each(Server::stop)?;
-        self.node.stop()
+        self.nodes.stop()
     }
 }
 
 /// A word of a command as one has to type it in a shell.
 fn typed(word: &str) -> String {
     if word.contains(['{', '"', ' ']) { format!("'{word}'") } else { word.to_owned() }
-}
-
-/// The node, as `vouch serve` starts it.
-fn start_node(folder: &Path) -> anyhow::Result<Server> {
-    let folder = folder.join("broker");
-    let flags = ["serve", "--stop-with-parent", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
-    let mut arguments: Vec<OsString> = flags.map(Into::into).into();
-    // A small log is enough for five orders and sixty sales, and quicker to make than the default.
-    arguments.extend(["--segment-size".into(), "16MiB".into(), "--zero-ahead".into(), "1MiB".into()]);
-    arguments.extend(["--data-dir".into(), folder.clone().into()]);
-    Server::start(ChildStart { name: "the node", arguments, folder: &folder, environment: &[] })
 }

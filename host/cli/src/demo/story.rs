@@ -1,4 +1,4 @@
-//! What is played: five orders. The sales come after them (`sales`).
+//! What is played: five orders. With three nodes two more follow (`takeover`), then the sales (`sales`).
 
 use super::database;
 use super::event::DemoMoment;
@@ -9,6 +9,7 @@ use crate::http::HttpClient;
 use serde_json::json;
 
 /// What must be true of an order at the end.
+#[derive(Clone, Copy)]
 pub(super) struct ExpectedOrder {
     /// Its number.
     pub(super) order: &'static str,
@@ -28,7 +29,7 @@ const fn delivered(order: &'static str, decider: &'static str) -> ExpectedOrder 
 }
 
 /// The end of the story.
-pub(super) const EXPECTED: [ExpectedOrder; 5] = [
+const EXPECTED: [ExpectedOrder; 5] = [
     delivered("A-1001", "client"),
     delivered("A-1002", "component"),
     delivered("A-1003", "component"),
@@ -36,12 +37,22 @@ pub(super) const EXPECTED: [ExpectedOrder; 5] = [
     delivered("A-1005", "component"),
 ];
 
+/// And of those that are played with several nodes.
+const EXPECTED_OF_SEVERAL: [ExpectedOrder; 2] = [delivered("A-1006", "component"), delivered("A-1007", "client")];
+
+/// What must be true at the end, with one node or with `several`.
+pub(super) fn expected(several: bool) -> Vec<ExpectedOrder> {
+    let more: &[ExpectedOrder] = if several { &EXPECTED_OF_SEVERAL } else { &[] };
+    [&EXPECTED, more].concat()
+}
+
 /// Says what the demo is about and who plays.
 pub(super) fn introduce(stage: &DemoStage) -> anyhow::Result<()> {
     let screen = &stage.screen;
-    screen.line(
-        &screen.styled("vouch demo: a service, then the broker itself, dies at the worst moment", Style::Strong),
-    )?;
+    let several = stage.nodes.are_several();
+    let last = if several { "the node that leads" } else { "the broker itself" };
+    let title = format!("vouch demo: a service, then {last}, dies at the worst moment");
+    screen.line(&screen.styled(&title, Style::Strong))?;
     screen.line("")?;
     screen.paragraph(
         "An order service has two things to do for each order: write it to its database, and tell the rest of the \
@@ -54,8 +65,12 @@ pub(super) fn introduce(stage: &DemoStage) -> anyhow::Result<()> {
          component inside it asks the orders API what the database says, and settles the message.",
     )?;
     screen.line("\nOn stage; all real processes, files and sockets:")?;
+    let broker = &stage.nodes.node(0).name;
+    screen.line(&format!("  {broker:<12}vouch serve, gRPC {}, HTTP {}", stage.grpc_address, stage.http_address))?;
+    if several {
+        screen.line(&format!("  {:<12}the same; they join it first of all", "nodes 2, 3"))?;
+    }
     let cast = [
-        ("broker", format!("vouch serve, gRPC {}, HTTP {}", stage.grpc_address, stage.http_address)),
         ("service", "takes orders, writes orders.db (SQLite), sends to topic orders".to_owned()),
         ("orders API", "reads the same orders.db; its own process, so it can be asked".to_owned()),
         ("", "while the service is dead".to_owned()),
@@ -72,9 +87,7 @@ pub(super) fn introduce(stage: &DemoStage) -> anyhow::Result<()> {
 
 /// Everything goes well.
 pub(super) fn healthy(stage: &mut DemoStage) -> anyhow::Result<()> {
-    stage
-        .screen
-        .chapter("1  A healthy order", "The service lives to say how it ended. The component is not needed.")?;
+    stage.chapter("A healthy order", "The service lives to say how it ended. The component is not needed.")?;
     stage.start_service()?;
     stage.order("A-1001", "a lamp", database::PAID, Hold::Never)?;
     stage.until("A-1001", DemoMoment::Received)
@@ -82,8 +95,7 @@ pub(super) fn healthy(stage: &mut DemoStage) -> anyhow::Result<()> {
 
 /// The database goes down after the row is written, so the service fails before it can commit.
 pub(super) fn database_down(stage: &mut DemoStage) -> anyhow::Result<()> {
-    stage.screen.chapter(
-        "2  The database goes down in the middle of an order, and comes back",
+    stage.chapter("The database goes down in the middle of an order, and comes back",
         "The row is written, then everything fails. While nobody can read the database, nobody may guess: an answer that is none changes nothing and counts nothing.",
     )?;
     stage.order("A-1002", "a chair", database::PAID, Hold::AfterRow)?;
@@ -101,8 +113,7 @@ pub(super) fn database_down(stage: &mut DemoStage) -> anyhow::Result<()> {
 
 /// The service is killed between its database and its message.
 pub(super) fn killed_after_row(stage: &mut DemoStage) -> anyhow::Result<()> {
-    stage.screen.chapter(
-        "3  The service is killed after its database, before its message",
+    stage.chapter("The service is killed after its database, before its message",
         "The row is there, and the only process that knew of the message is gone. No producer is connected: the component asks the orders API instead.",
     )?;
     stage.order("A-1003", "a table", database::PAID, Hold::AfterRow)?;
@@ -113,8 +124,7 @@ pub(super) fn killed_after_row(stage: &mut DemoStage) -> anyhow::Result<()> {
 
 /// The service is killed before its database: the order never happened.
 pub(super) fn killed_before_row(stage: &mut DemoStage) -> anyhow::Result<()> {
-    stage.screen.chapter(
-        "4  The service is killed before its database: this order never happened",
+    stage.chapter("The service is killed before its database: this order never happened",
         "The message is there, the row is not. To deliver it would invent an order. The orders API says no and notes that it did: a row that came later, from a service that was only slow, would collide with that.",
     )?;
     stage.start_service()?;
@@ -125,7 +135,7 @@ pub(super) fn killed_before_row(stage: &mut DemoStage) -> anyhow::Result<()> {
 
 /// The row is there, the payment is not.
 pub(super) fn payment_awaited(stage: &mut DemoStage) -> anyhow::Result<()> {
-    stage.screen.chapter("5  The order waits for its payment", "Nothing is broken; it is only too early to know.")?;
+    stage.chapter("The order waits for its payment", "Nothing is broken; it is only too early to know.")?;
     stage.start_service()?;
     stage.order("A-1005", "a bed", database::AWAITING_PAYMENT, Hold::Never)?;
     stage.until("A-1005", DemoMoment::Told)?;

@@ -73,7 +73,7 @@ pub(crate) fn transport(error: &GrpcStatus) -> anyhow::Error {
 /// A refusal in the node's words, with the name of its code for whoever looks it up.
 pub(super) fn refused(name: &str, code: i32, message: &str) -> anyhow::Error {
     let title = if message.is_empty() { "the broker refused".into() } else { escape::line(message) };
-    ProblemAnswer::local("refused", &title, format!("the broker answered {name} ({code})"))
+    ProblemAnswer::refusal(code, &title, format!("the broker answered {name} ({code})"))
 }
 
 /// The port is open, and whoever has it does not speak: hardly a node.
@@ -116,6 +116,7 @@ mod tests {
             status
         };
         assert!(told(broken(tonic::Code::Unavailable)).contains("check that the node runs"));
+        assert!(transport(&broken(tonic::Code::Unavailable)).downcast_ref::<ProblemAnswer>().unwrap().may_pass());
         let closed = transport(&broken(tonic::Code::Cancelled));
         assert_eq!(closed.downcast_ref::<ProblemAnswer>().unwrap().document()["type"], "urn:vouch:cli:closed");
         let hostile = told(GrpcStatus::internal("a\n\u{1b}[2J"));
@@ -137,6 +138,12 @@ mod tests {
         let text = check(Some(&status)).unwrap_err().to_string();
         assert_eq!(text, "no topic x\n  the broker answered TOPIC_NOT_FOUND (40402)");
         assert!(check(None).is_err());
+        let passes = |code| {
+            let status = wire::Status { code, message: String::new() };
+            check(Some(&status)).unwrap_err().downcast_ref::<ProblemAnswer>().unwrap().may_pass()
+        };
+        assert!(passes(wire::Code::HaNotAvailable as i32) && passes(wire::Code::MasterPersistenceTimeout as i32));
+        assert!(!passes(wire::Code::TopicNotFound as i32) && !passes(wire::Code::Unsupported as i32));
         assert!(check(Some(&wire::Status { code: 20_000, message: String::new() })).is_ok());
     }
 }

@@ -99,12 +99,20 @@ impl RpcSession {
     /// # Errors
     /// A problem that says how to reach a node, or the broker's refusal of the settings.
     pub(crate) async fn open(address: &str, role: RpcRole) -> anyhow::Result<Self> {
-        Self::open_on(connect(address).await?, address, role).await
+        Self::open_as(Headers::numbered(0), address, role).await
+    }
+
+    /// The same as a client that the broker knows already, from another session. A message that it sends again under the same id
+    /// is stored once.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) async fn open_as(headers: Headers, address: &str, role: RpcRole) -> anyhow::Result<Self> {
+        Self::open_on(connect(address).await?, headers, address, role).await
     }
 
     /// Exchanges Settings.
-    async fn open_on(channel: Channel, address: &str, role: RpcRole) -> anyhow::Result<Self> {
-        let headers = Headers::numbered(0);
+    async fn open_on(channel: Channel, headers: Headers, address: &str, role: RpcRole) -> anyhow::Result<Self> {
         let mut client = MessagingServiceClient::with_interceptor(channel, headers).max_decoding_message_size(64 << 20);
         let (telemetry, outgoing) = mpsc::channel(COMMANDS_WAITING);
         telemetry.send(settings(&role)).await.map_err(|_| anyhow::anyhow!("the telemetry stream closed"))?;
@@ -135,7 +143,7 @@ impl RpcSession {
             _ = interrupts.recv() => return Err(interrupted()),
         };
         // The exchange is short, and is waited for: the broker may know the session before its answer is here.
-        let mut session = Self::open_on(channel, address, role).await?;
+        let mut session = Self::open_on(channel, Headers::numbered(0), address, role).await?;
         let done = tokio::select! {
             done = work(&mut session) => done,
             _ = interrupts.recv() => Err(interrupted()),
@@ -146,10 +154,22 @@ impl RpcSession {
 
     /// Says goodbye, so that the broker forgets the session at once.
     pub(crate) async fn close(mut self) {
+        self.say_goodbye().await;
+    }
+
+    /// As [`Self::close`], for a session that several may hold; it is good for nothing any more.
+    pub(crate) async fn say_goodbye(&mut self) {
         self.heartbeat.abort();
         let farewell = wire::NotifyClientTerminationRequest { group: self.role.group() };
         // A farewell that is lost costs nothing: the broker forgets silent sessions.
         let _ = self.client.notify_client_termination(unary(farewell)).await;
+    }
+}
+
+/// One that is dropped without a farewell sends no heartbeats any more: its node is gone, or forgets it after a while.
+impl Drop for RpcSession {
+    fn drop(&mut self) {
+        self.heartbeat.abort();
     }
 }
 
