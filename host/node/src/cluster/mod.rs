@@ -182,14 +182,18 @@ impl Nodes {
         }
     }
 
-    /// Who would best lead instead of this node: of those who vote and are heard of, the one that has most of the log.
+    /// Who would best lead instead of this node: of those who vote, are heard of and connected, the one that has most of the log.
     ///
     /// # Errors
     /// There is none; [`NothingStored::NotLeading`] where another node leads.
     pub async fn successor(&self) -> Result<NodeId, NotDone> {
         self.must_lead().await?;
         let group = self.shard.group().await?;
-        let may = group.followers.iter().filter(|other| other.is_heard && group.members.voters.contains(&other.node));
+        // One that stopped a moment ago was heard of, and its connection is gone.
+        let links = self.speaking.as_ref().map(|speaking| speaking.nodes.states()).unwrap_or_default();
+        let is_there =
+            |node: &NodeId| links.get(node).is_none_or(LinkState::is_up) && group.members.voters.contains(node);
+        let may = group.followers.iter().filter(|other| other.is_heard && is_there(&other.node));
         let best = may.max_by_key(|other| (other.durable, std::cmp::Reverse(other.node)));
         best.map(|other| other.node).ok_or_else(|| {
             refused("no other node votes and was heard of lately; `vouch cluster status` shows how all are")
