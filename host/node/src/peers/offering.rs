@@ -4,7 +4,7 @@ use std::io::{self, SeekFrom};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::fs::File;
@@ -13,9 +13,8 @@ use tokio::task::spawn_blocking;
 use vouch_broker::NotDone;
 use vouch_cluster::NodeId;
 use vouch_commitlog::LogPosition;
-use vouch_consensus::Role;
-use vouch_shard::{HeldLog, Shard};
-use vouch_storage::{OfferedBy, PullOffer, open_offered};
+use vouch_shard::{HeldLog, Shard, Takers};
+use vouch_storage::{PullOffer, open_offered};
 use vouch_transport::{PeerIdentity, ServeFiles};
 
 /// Under this name stands what is offered at this moment.
@@ -31,52 +30,12 @@ const STARTS_WITHIN: Duration = Duration::from_secs(300);
 
 type Source = Pin<Box<dyn AsyncRead + Send>>;
 
-/// Who takes what at the moment. As long as there is one, others are told to ask again: each reads as much as this node's disk gives
-/// beside what it has to do.
-struct Taker {
-    node: NodeId,
-    log: Range<LogPosition>,
-    until: Instant,
-}
-
 /// Offers the shard's files, to one node at a time.
 #[derive(Clone)]
 pub(super) struct ShardFiles {
-    pub(super) data_dir: PathBuf,
-    pub(super) shard: Arc<Shard>,
-    pub(super) takers: Arc<Takers>,
-}
-
-/// Who takes what this node offers.
-#[derive(Default)]
-pub(super) struct Takers(Mutex<Option<Taker>>);
-
-impl Takers {
-    /// Whether the node may take something now, since no other one does.
-    fn may_begin(&self, node: NodeId, now: Instant) -> Result<(), NodeId> {
-        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(taker) if taker.node != node && now < taker.until => Err(taker.node),
-            _ => Ok(()),
-        }
-    }
-
-    fn begin(&self, taker: Taker) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(taker);
-    }
-
-    /// The node asks for more: what it takes of the log, which is kept so much longer. Nothing where it has no offer any more.
-    fn goes_on(&self, node: NodeId, now: Instant) -> Option<Range<LogPosition>> {
-        let mut taker = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let taker = taker.as_mut().filter(|taker| taker.node == node && now < taker.until)?;
-        taker.until = now + ASKS_WITHIN;
-        Some(taker.log.clone())
-    }
-
-    /// The node has all: from where on it needs the log now.
-    fn end(&self, node: NodeId) -> Option<LogPosition> {
-        let mut taker = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        taker.take_if(|taker| taker.node == node).map(|taker| taker.log.end)
-    }
+    data_dir: PathBuf,
+    shard: Arc<Shard>,
+    takers: Arc<Takers>,
 }
 
 impl ServeFiles for ShardFiles {
@@ -98,6 +57,11 @@ impl ServeFiles for ShardFiles {
 }
 
 impl ShardFiles {
+    /// Those of this shard, which lies below the folder.
+    pub(super) fn of(data_dir: PathBuf, shard: Arc<Shard>) -> Self {
+        Self { data_dir, shard, takers: Arc::new(Takers::new(ASKS_WITHIN)) }
+    }
+
     fn hold(&self, by: NodeId, taken: Range<LogPosition>, within: Duration) {
         self.shard.hold(HeldLog { by, taken, until: Instant::now() + within });
     }
@@ -116,7 +80,6 @@ impl ShardFiles {
             self.hold(node, LogPosition::BEYOND..LogPosition::BEYOND, Duration::ZERO);
             return offer.map(|_| unreachable!("it is none"));
         };
-        let until = Instant::now() + ASKS_WITHIN;
         let log = LogPosition(offer.log_start)..LogPosition(offer.log_end);
         tracing::info!(
             %node,
@@ -125,7 +88,7 @@ impl ShardFiles {
             to = log.end.0,
             "offering the log to another node, which lacks some of it"
         );
-        self.takers.begin(Taker { node, log: log.clone(), until });
+        self.takers.begin(node, log.clone(), Instant::now());
         self.hold(node, log, ASKS_WITHIN);
         let document: Source = Box::pin(io::Cursor::new(offer.encode()));
         Ok(document)
@@ -141,9 +104,7 @@ impl ShardFiles {
         let last_index = self.shard.index_before(LogPosition(offer.log_end)).await.map_err(refused)?;
         let last_index = last_index.ok_or_else(|| other("what is committed here moved on; ask again".to_owned()))?;
         let group = self.shard.group().await.map_err(refused)?;
-        // Only who has applied an entry of its own term is a leader that everybody's word of before has reached.
-        let leads = matches!(group.role, Role::Leads { since } if group.committed >= since.index);
-        offer.by = OfferedBy { term: group.term, leads, last_index, written_index: group.last };
+        offer.by = group.offers(last_index);
         Ok(offer)
     }
 
@@ -184,29 +145,4 @@ impl ShardFiles {
 
 fn other(why: String) -> io::Error {
     io::Error::other(why)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_node_takes_at_a_time_until_it_has_all_or_asks_for_nothing_more() {
-        let (takers, now) = (Takers::default(), Instant::now());
-        let taker = |node, until| Taker { node: NodeId(node), log: LogPosition(1)..LogPosition(9), until };
-        assert_eq!((takers.may_begin(NodeId(2), now), takers.goes_on(NodeId(2), now)), (Ok(()), None));
-        takers.begin(taker(2, now + ASKS_WITHIN));
-        assert_eq!(takers.may_begin(NodeId(2), now), Ok(()), "it may begin anew");
-        assert_eq!(takers.may_begin(NodeId(3), now), Err(NodeId(2)));
-        let later = now + ASKS_WITHIN / 2;
-        assert_eq!(
-            (takers.goes_on(NodeId(3), later), takers.goes_on(NodeId(2), later)),
-            (None, Some(LogPosition(1)..LogPosition(9)))
-        );
-        assert_eq!(takers.may_begin(NodeId(3), now + ASKS_WITHIN), Err(NodeId(2)), "it asked meanwhile");
-        let silent = later + ASKS_WITHIN;
-        assert_eq!((takers.may_begin(NodeId(3), silent), takers.goes_on(NodeId(2), silent)), (Ok(()), None));
-        assert_eq!((takers.end(NodeId(3)), takers.end(NodeId(2))), (None, Some(LogPosition(9))));
-        assert_eq!(takers.may_begin(NodeId(3), now), Ok(()));
-    }
 }

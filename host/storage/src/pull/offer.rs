@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use vouch_commitlog::LogPosition;
 
 use super::PullError;
-use crate::backup::{self, BackupTrouble, FileKind, Plan, Planned};
+use crate::backup::{self, BackupTrouble, Extent, FileKind, Plan, Planned};
 use crate::layout::ShardFolder;
 
 /// Version of the document.
@@ -52,12 +53,12 @@ pub struct OfferedBy {
 
 /// How far a node that pulls has gone itself, before it stopped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct OwnLog {
+pub struct OwnLog {
     /// Index of the last entry that lies there as a whole: it acknowledged nothing behind that. `None`: nobody can tell, since the log
     /// is damaged there.
-    pub(super) last_index: Option<u64>,
+    pub last_index: Option<u64>,
     /// The latest term that it noted: it acknowledged nothing in a later one.
-    pub(super) term: u64,
+    pub term: u64,
     /// Where the logs of leaders ended when they were first asked since, by their terms.
     pub(super) written: BTreeMap<u64, u64>,
 }
@@ -105,16 +106,27 @@ impl PullOffer {
             let (path, source) = wanted.then(|| Some((below(Path::new(&path))?, source?)))??;
             Some(OfferedFile { path, source, data: extent.data, length: extent.length })
         };
-        Ok(Self {
+        let files = files.into_iter().filter_map(offered).collect();
+        Ok(Self::new((cluster_id, segment_size), log_start..log_end, snapshot, files))
+    }
+
+    /// These files of the log of a cluster, with segments of so many bytes.
+    pub fn new(
+        (cluster_id, segment_size): ([u8; 16], u64),
+        log: Range<LogPosition>,
+        snapshot: Option<LogPosition>,
+        files: Vec<OfferedFile>,
+    ) -> Self {
+        Self {
             format: FORMAT,
             cluster_id: backup::hexadecimal(&cluster_id),
             segment_size,
-            log_start: log_start.0,
-            log_end: log_end.0,
+            log_start: log.start.0,
+            log_end: log.end.0,
             by: OfferedBy::default(),
             snapshot: snapshot.map(|covered| covered.0),
-            files: files.into_iter().filter_map(offered).collect(),
-        })
+            files,
+        }
     }
 
     /// The document.
@@ -142,7 +154,9 @@ impl PullOffer {
             None => Ok(offer),
         }
     }
+}
 
+impl OfferedBy {
     /// Whether what is offered may take the place of this node's own log.
     ///
     /// # To ensure correctness
@@ -154,8 +168,8 @@ impl PullOffer {
     ///
     /// # Errors
     /// [`PullError::TooShort`].
-    pub(super) fn replaces(&self, own: &mut OwnLog) -> Result<(), PullError> {
-        let OfferedBy { term, leads, last_index, written_index } = self.by;
+    pub fn replaces(&self, own: &mut OwnLog) -> Result<(), PullError> {
+        let OfferedBy { term, leads, last_index, written_index } = *self;
         let needed = match own.last_index {
             Some(last) if last_index >= last => return Ok(()),
             _ if leads && term >= own.term => *own.written.entry(term).or_insert(written_index),
@@ -166,6 +180,13 @@ impl PullOffer {
 }
 
 impl OfferedFile {
+    /// A segment that begins here, of a log that is offered up to its end.
+    pub fn of_segment(start: LogPosition, log_end: LogPosition, segment_size: u64) -> Self {
+        let path = format!("{LOG}{:0digits$}.log", start.0, digits = DIGITS);
+        let Extent { data, length } = backup::extent_of_segment(start, log_end, segment_size);
+        Self { source: path.clone(), path, data, length }
+    }
+
     /// Where the segment begins, if it is one.
     pub(super) fn segment(&self) -> Option<LogPosition> {
         let digits = self.path.strip_prefix(LOG)?.strip_suffix(".log")?;
@@ -267,24 +288,24 @@ mod tests {
     #[test]
     fn what_is_committed_takes_the_place_of_a_log_that_ends_no_later_whoever_offers_it() {
         let own = |last| OwnLog { last_index: Some(last), term: 9, ..OwnLog::default() };
-        assert!(by(5, false, 40, 40).replaces(&mut own(40)).is_ok());
-        let refused = by(5, false, 40, 50).replaces(&mut own(41)).unwrap_err();
+        assert!(by(5, false, 40, 40).by.replaces(&mut own(40)).is_ok());
+        let refused = by(5, false, 40, 50).by.replaces(&mut own(41)).unwrap_err();
         assert!(matches!(refused, PullError::TooShort { offered: 40, needed: 41 }), "{refused}");
         // A leader of the past does not know what this node acknowledged to a later one.
-        assert!(by(8, true, 40, 40).replaces(&mut own(41)).is_err());
-        assert!(by(9, true, 40, 40).replaces(&mut own(41)).is_ok(), "what its leader never had is nobody's");
+        assert!(by(8, true, 40, 40).by.replaces(&mut own(41)).is_err());
+        assert!(by(9, true, 40, 40).by.replaces(&mut own(41)).is_ok(), "what its leader never had is nobody's");
     }
 
     #[test]
     fn of_a_log_whose_end_is_lost_only_a_leader_knows_what_it_may_have_acknowledged() {
         let mut own = OwnLog { last_index: None, term: 5, ..OwnLog::default() };
-        assert!(by(5, false, 1_000, 1_000).replaces(&mut own).is_err());
-        let refused = by(5, true, 40, 45).replaces(&mut own).unwrap_err();
+        assert!(by(5, false, 1_000, 1_000).by.replaces(&mut own).is_err());
+        let refused = by(5, true, 40, 45).by.replaces(&mut own).unwrap_err();
         assert!(matches!(refused, PullError::TooShort { needed: 45, .. }), "{refused}");
         // It goes on writing; what this node acknowledged lies before where it was at first.
-        assert!(by(5, true, 44, 90).replaces(&mut own).is_err());
-        assert!(by(5, true, 45, 99).replaces(&mut own).is_ok());
-        assert!(by(7, true, 50, 60).replaces(&mut own).is_err(), "another leader may have got more from it");
-        assert!(by(7, true, 60, 70).replaces(&mut own).is_ok());
+        assert!(by(5, true, 44, 90).by.replaces(&mut own).is_err());
+        assert!(by(5, true, 45, 99).by.replaces(&mut own).is_ok());
+        assert!(by(7, true, 50, 60).by.replaces(&mut own).is_err(), "another leader may have got more from it");
+        assert!(by(7, true, 60, 70).by.replaces(&mut own).is_ok());
     }
 }
