@@ -21,6 +21,18 @@ pub enum Slip {
     UnreadableNotSent,
     /// A node that starts counts on the members with which the cluster began, and not on those of its state.
     MembersOfTheBeginning,
+    /// What was gathered from another node takes the place of the log before it is durable.
+    PulledNotSynced,
+    /// A log that was taken from another node comes without what its own replica had noted.
+    NoteLeftBehind,
+    /// Segments leave a log that another member needs.
+    NeededReleased,
+    /// Segments leave a log that another node is taking.
+    PulledReleased,
+    /// What is offered takes the place of a log that may have been acknowledged further than that.
+    ShortOfferTaken,
+    /// A start that finds its folder put aside begins another pull, as one that has nothing.
+    PullOverAPull,
     /// Two checks of a transaction are one call by name, and so are the messages that they publish.
     CallsNamedByTransaction,
 }

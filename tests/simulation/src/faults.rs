@@ -133,7 +133,7 @@ fn any_loss(rng: &mut Rng) -> PowerLoss {
 fn strike_machine(kind: Kind, at: usize, machines: &mut [Machine], rng: &mut Rng) -> Option<&'static str> {
     let machine = &mut machines[at];
     let id = machine.id;
-    let runs = machine.node.is_some();
+    let runs = machine.runs();
     Some(match kind {
         Kind::Kill if runs => {
             machine.kill();
@@ -144,7 +144,7 @@ fn strike_machine(kind: Kind, at: usize, machines: &mut [Machine], rng: &mut Rng
             "power cut"
         }
         Kind::PowerCutOfAll if rng.chance(2) => {
-            for machine in machines.iter_mut().filter(|machine| machine.node.is_some()) {
+            for machine in machines.iter_mut().filter(|machine| machine.runs()) {
                 machine.power_cut(any_loss(rng), rng);
             }
             "power cut of all"
@@ -296,7 +296,7 @@ pub(crate) fn heal(machines: &mut [Machine], network: &mut Network, now: u64, tr
         }
         if let Some(node) = &mut machine.node {
             node.dies = None;
-        } else if !machine.wiped && !machine.left {
+        } else if !machine.runs() && !machine.wiped && !machine.left {
             machine.start(now, trace)?;
         }
     }

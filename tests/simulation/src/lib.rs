@@ -19,10 +19,12 @@ mod network;
 mod node;
 mod operator;
 mod promises;
+mod pulling;
 mod retention;
 mod trace;
 mod world;
 
 pub use bugs::Injected;
 pub use faults::Faults;
+pub use pulling::Pulls;
 pub use world::{Failure, Plan, Report, run};

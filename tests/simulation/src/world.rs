@@ -19,7 +19,9 @@ use crate::faults::{self, Faults, Mood, Stage};
 use crate::guests::{GuestView, Guests};
 use crate::machine::{Machine, Snapshots};
 use crate::network::{Frame, Network, Weather};
+use crate::node::Node;
 use crate::operator::{Newcomer, Operator};
+use crate::pulling::Pulls;
 use crate::retention::Retention;
 use crate::trace::Trace;
 
@@ -29,6 +31,8 @@ const HEALED_WITHIN_MS: u64 = 60_000;
 const RELEASES: u64 = 0x7265_6c65_6173_6573;
 /// The same for what guests do.
 const GUESTS: u64 = 0x6775_6573_7473;
+/// The same for what is taken from others' disks.
+const PULLS: u64 = 0x7075_6c6c_73;
 
 /// What is run.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +49,9 @@ pub struct Plan {
     pub changes: bool,
     /// Guests are asked about messages and transactions, and stage effects.
     pub guests: bool,
+    /// Each machine lets go of its log by itself, and who lacks what is gone takes it from another one's disk. Not where there are
+    /// guests.
+    pub pulls: bool,
     /// What is done wrong, if anything is.
     pub bug: Option<Injected>,
 }
@@ -66,6 +73,8 @@ pub struct Report {
     pub recycled: u64,
     /// Starts from a snapshot.
     pub from_snapshots: u64,
+    /// What was taken from others' disks.
+    pub pulls: Pulls,
     /// Answers of guests with something staged, by what came of them.
     pub answers: BTreeMap<Fate, u64>,
     /// Of all that happened: equal for equal runs.
@@ -91,10 +100,10 @@ impl fmt::Display for Failure {
     }
 }
 
-struct World {
-    plan: Plan,
-    rng: Rng,
-    now: u64,
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) rng: Rng,
+    pub(crate) now: u64,
     began: Instant,
     /// Who changes the members, if they change.
     operator: Option<Operator>,
@@ -104,19 +113,20 @@ struct World {
     guests: Option<Guests>,
     /// What came of their answers.
     answers: BTreeMap<Fate, u64>,
-    machines: Vec<Machine>,
+    pub(crate) machines: Vec<Machine>,
     /// When a machine that is down starts again.
-    starts_at: Vec<u64>,
-    network: Network,
+    pub(crate) starts_at: Vec<u64>,
+    pub(crate) network: Network,
     clients: Vec<Client>,
     names: Names,
     ids: u64,
     history: Vec<checks::Event>,
     /// What was read of messages that were handed out, and where they lie.
     served: Vec<(RecordPosition, u64)>,
-    committed: Committed,
+    pub(crate) committed: Committed,
     faults: Faults,
-    trace: Trace,
+    pub(crate) pulls: Pulls,
+    pub(crate) trace: Trace,
     mood: Mood,
     next_fault: u64,
 }
@@ -144,8 +154,8 @@ impl World {
         let mut rng = Rng::new(plan.seed);
         // By numbers of its own: runs in which nothing is released are what they would be if there were no releases.
         let mut releases = Rng::new(plan.seed ^ RELEASES);
-        let retention =
-            (!plan.changes && !plan.guests && releases.chance(2)).then(|| Retention::new(Rng::new(releases.next())));
+        let released = plan.pulls || !plan.changes && !plan.guests && releases.chance(2);
+        let retention = released.then(|| Retention::new(Rng::new(releases.next())));
         let (image, names) = first_image(plan.nodes, retention.is_some(), plan.guests);
         let began = Instant::now();
         let ids = || (1..=plan.nodes).map(NodeId);
@@ -162,6 +172,8 @@ impl World {
         for machine in machines.iter_mut().filter(|_| snapshots) {
             machine.snapshots = Some(Snapshots::new(Rng::new(releases.next())));
         }
+        let catch_up = plan.pulls.then(|| 8 << Rng::new(plan.seed ^ PULLS).below(4) << 10);
+        machines.iter_mut().for_each(|machine| machine.catch_up = catch_up);
         let mut committed = Committed::default();
         for (name, entry) in first_entries(&image) {
             committed.begins_with(name, entry);
@@ -186,6 +198,7 @@ impl World {
             served: Vec::new(),
             committed,
             faults: Faults::default(),
+            pulls: Pulls::default(),
             trace: Trace::default(),
             mood,
             next_fault: 1_500,
@@ -253,7 +266,7 @@ impl World {
             if machine.node.as_ref().is_some_and(|node| node.failed.is_some()) {
                 machine.kill();
             }
-            if machine.node.is_some() || machine.wiped || machine.left {
+            if machine.runs() || machine.wiped || machine.left {
                 continue;
             }
             if self.now == 0 || *starts_at > 0 && *starts_at <= self.now {
@@ -288,6 +301,7 @@ impl World {
         for (at, (frames, requests)) in frames.into_iter().zip(requests).enumerate() {
             self.turn(at, frames, requests)?;
         }
+        self.pulls_act()?;
         self.trace.holds()
     }
 
@@ -340,11 +354,13 @@ impl World {
                 self.must_be_durable(&before, index, checksum)?;
             }
             let machine = &self.machines[at];
-            let node = machine.node.as_ref().filter(|_| !machine.rotten && !self.committed.knows(index));
+            // What a header says of its entry's checksum is not covered by its own.
+            let is_it = |node: &&Node| node.reader().checkpoint_at(position).ok() == Some(entry);
+            let node = machine.node.as_ref().filter(|_| !self.committed.knows(index)).filter(is_it);
             let read = node.and_then(|node| node.reader().entry_at(position).ok());
             read.into_iter().for_each(|entry| self.committed.learn(entry));
         }
-        let all_have = self.all_have();
+        let all_have = if self.plan.pulls { u64::MAX } else { self.all_have() };
         if self.machines[at].keep_snapshots(all_have, &mut self.trace) {
             self.faults.count("power cut while segments are released");
         }
@@ -457,6 +473,10 @@ impl World {
             let next = NodeId(self.machines.len() as u64 + 1);
             let mut machine = Machine::new(next, Image::new(), Rng::new(self.rng.next()), self.began);
             machine.left = next != id;
+            if let Some(first) = self.machines.first().filter(|first| first.catch_up.is_some()) {
+                machine.catch_up = first.catch_up;
+                machine.snapshots = Some(Snapshots::new(Rng::new(self.rng.next())));
+            }
             self.machines.push(machine);
             self.starts_at.push(self.now + 1 + self.rng.below(500));
         }
@@ -555,6 +575,7 @@ impl World {
             terms: self.committed.terms() as u64,
             recycled: self.machines.iter().map(|machine| machine.recycled).sum(),
             from_snapshots: self.machines.iter().map(|machine| machine.began_from_one).sum(),
+            pulls: self.pulls,
             answers: self.answers.clone(),
             digest: self.trace.digest(),
         }

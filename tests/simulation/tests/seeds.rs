@@ -8,12 +8,13 @@ use vouch_simulation::{Plan, Report, run};
 
 fn plan(seed: u64) -> Plan {
     let nodes = if seed.is_multiple_of(3) { 5 } else { 3 };
-    Plan { seed, nodes, faults_ms: 15_000, clients: 6, changes: seed.is_multiple_of(2), guests: false, bug: None }
+    let (changes, pulls) = (seed.is_multiple_of(2), seed / 4 % 2 == 1);
+    Plan { seed, nodes, faults_ms: 15_000, clients: 6, changes, guests: false, pulls, bug: None }
 }
 
 /// The same with guests.
 fn with_guests(seed: u64) -> Plan {
-    Plan { guests: true, ..plan(seed) }
+    Plan { guests: true, pulls: false, ..plan(seed) }
 }
 
 fn must(plan: Plan) -> Report {
@@ -68,11 +69,14 @@ fn fresh_seeds() {
         std::env::var("VOUCH_SIMULATION_SECONDS").map_or(10, |text| text.parse().expect("a number of seconds"));
     let first = std::env::var("VOUCH_SEED").ok().map(|text| text.parse().expect("a seed"));
     let clock = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let only_pulls = std::env::var("VOUCH_SIMULATION_KIND").is_ok_and(|kind| kind == "pulls");
     let (began, mut seed) = (Instant::now(), first.unwrap_or_else(clock));
     println!("the first seed is {seed}; VOUCH_SEED repeats it, VOUCH_SIMULATION_SECONDS says for how long");
     let mut all = Report::default();
     while began.elapsed() < Duration::from_secs(seconds) {
-        let report = must(if seed / 2 % 2 == 0 { plan(seed) } else { with_guests(seed) });
+        let next = if seed / 2 % 2 == 0 { plan(seed) } else { with_guests(seed) };
+        let report = must(if only_pulls { Plan { pulls: true, ..plan(seed) } } else { next });
+        all.pulls.add(report.pulls);
         all.virtual_ms += report.virtual_ms;
         all.calls += report.calls;
         all.done += report.done;
@@ -89,6 +93,7 @@ fn fresh_seeds() {
     }
     let wall = began.elapsed().as_secs_f64();
     let a_second = |number: u64| (number as f64 / wall).round();
+    println!("taken from others' disks in all: {:?}", all.pulls);
     println!(
         "{:.0} s of virtual time in {wall:.0} s; in each: {} calls ({} done), {} faults, {} leaders, {} segments recycled, {} starts \
          from a snapshot\nanswers of guests in all: {:?}\n{:?}",
