@@ -172,7 +172,9 @@ impl Machine {
         self.ends(false);
         self.snapshots.iter_mut().for_each(Snapshots::lost);
         (self.pull, self.beside) = (None, Beside::default());
-        (self.disk, self.ledger, self.wiped) = (SimDisk::new(image), Ledger::default(), !slips(Slip::WipedNodeVotes));
+        let comes_back = slips(Slip::WipedNodeVotes) || slips(Slip::WipedNodePulls);
+        let image = if slips(Slip::WipedNodePulls) { Image::new() } else { image };
+        (self.disk, self.ledger, self.wiped) = (SimDisk::new(image), Ledger::default(), !comes_back);
     }
 
     /// Its disk fails, now or soon.

@@ -59,7 +59,7 @@ pub struct OwnLog {
     pub last_index: Option<u64>,
     /// The latest term that it noted: it acknowledged nothing in a later one.
     pub term: u64,
-    /// Where the logs of leaders ended when they were first asked since, by their terms.
+    /// Where the logs of leaders ended when they were first asked since, by their terms, which are no earlier ones.
     pub(super) written: BTreeMap<u64, u64>,
 }
 
@@ -164,17 +164,17 @@ impl OfferedBy {
     /// offered is committed. So it may take the place of a log that ends no later, whoever offers it: where the two differ, what this
     /// node had is never committed. Otherwise only a leader's word helps: one of a term that this node knew or a later one has all that
     /// this node acknowledged to others and that was committed; and what it acknowledged to that leader itself lies before where the
-    /// leader's log ended when it was asked for the first time since this node stopped.
+    /// leader's log ended when it was asked for the first time since this node stopped. Whatever is committed and reaches as far as
+    /// that will do, whoever offers it: what the leader has may be damaged, too.
     ///
     /// # Errors
     /// [`PullError::TooShort`].
     pub fn replaces(&self, own: &mut OwnLog) -> Result<(), PullError> {
         let OfferedBy { term, leads, last_index, written_index } = *self;
-        let needed = match own.last_index {
-            Some(last) if last_index >= last => return Ok(()),
-            _ if leads && term >= own.term => *own.written.entry(term).or_insert(written_index),
-            last => last.unwrap_or(u64::MAX),
-        };
+        if leads && term >= own.term {
+            own.written.entry(term).or_insert(written_index);
+        }
+        let needed = own.written.values().copied().chain(own.last_index).min().unwrap_or(u64::MAX);
         if last_index >= needed { Ok(()) } else { Err(PullError::TooShort { offered: last_index, needed }) }
     }
 }
@@ -298,14 +298,32 @@ mod tests {
 
     #[test]
     fn of_a_log_whose_end_is_lost_only_a_leader_knows_what_it_may_have_acknowledged() {
-        let mut own = OwnLog { last_index: None, term: 5, ..OwnLog::default() };
+        let lost = || OwnLog { last_index: None, term: 5, ..OwnLog::default() };
+        let mut own = lost();
         assert!(by(5, false, 1_000, 1_000).by.replaces(&mut own).is_err());
+        assert!(
+            by(4, true, 1_000, 1_000).by.replaces(&mut own).is_err(),
+            "it may have acknowledged more to a later one"
+        );
         let refused = by(5, true, 40, 45).by.replaces(&mut own).unwrap_err();
         assert!(matches!(refused, PullError::TooShort { needed: 45, .. }), "{refused}");
         // It goes on writing; what this node acknowledged lies before where it was at first.
         assert!(by(5, true, 44, 90).by.replaces(&mut own).is_err());
         assert!(by(5, true, 45, 99).by.replaces(&mut own).is_ok());
-        assert!(by(7, true, 50, 60).by.replaces(&mut own).is_err(), "another leader may have got more from it");
+        let mut own = lost();
+        assert!(by(7, true, 50, 60).by.replaces(&mut own).is_err());
         assert!(by(7, true, 60, 70).by.replaces(&mut own).is_ok());
+    }
+
+    /// The files of the one that leads may be damaged, and nobody may know that yet.
+    #[test]
+    fn what_reaches_as_far_as_the_log_of_a_leader_is_taken_from_another_one() {
+        let mut own = OwnLog { last_index: None, term: 5, ..OwnLog::default() };
+        assert!(by(5, false, 60, 60).by.replaces(&mut own).is_err(), "no leader was asked yet");
+        assert!(by(6, true, 40, 45).by.replaces(&mut own).is_err());
+        assert!(by(6, false, 44, 50).by.replaces(&mut own).is_err());
+        assert!(by(6, false, 45, 50).by.replaces(&mut own).is_ok());
+        // It acknowledged nothing since, and nothing to a later leader.
+        assert!(by(8, true, 50, 60).by.replaces(&mut own).is_ok());
     }
 }

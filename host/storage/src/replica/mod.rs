@@ -152,6 +152,16 @@ impl ReplicaFile {
         Ok(note)
     }
 
+    /// A mistake, for tests: what a replica noted of its log is forgotten, and what it noted of itself is not.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    #[cfg(any(test, feature = "testing"))]
+    pub fn forgets_its_log(file: NoteFile, log: LogName, was: &ReplicaNote) -> Result<(), ReplicaError> {
+        let nothing = EntryId { index: 0, term: 0 };
+        Self::pulled(file, log, was, nothing, LogPosition(0)).map(drop)
+    }
+
     /// What a file says of the replica of this log, before that is recovered; nothing where there is no file yet.
     ///
     /// # Errors

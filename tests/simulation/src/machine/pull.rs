@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use vouch_cluster::NodeId;
-use vouch_commitlog::simulated::{PowerLoss, Rng, look, open_note, open_read_only};
+use vouch_commitlog::simulated::{Image, PowerLoss, Rng, SimDisk, look, open_note, open_read_only};
 use vouch_commitlog::{LogPosition, SEGMENT_HEADER_LEN, Verification};
 use vouch_shard::core::Request;
 use vouch_shard::{GroupStanding, HeldLog};
@@ -30,7 +30,7 @@ const STARTS_WITHIN: Duration = Duration::from_millis(6_000);
 /// A node whose files are unsound as they come from it is not asked again before.
 const UNSOUND_FOR_MS: u64 = 3_000;
 /// Bytes that are asked for at once.
-const STRETCH: u64 = 12 << 10;
+const STRETCH: u64 = 4 << 10;
 
 /// Why a machine pulls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -347,6 +347,16 @@ impl Machine {
         let note = note.filter(|note| note.member).ok_or("it was never one of several")?;
         let covered = self.snapshots.as_ref().map_or(LogPosition::START, super::Snapshots::durable);
         Ok((note.clone(), Known::of_note(Some(&note)).and_durable(covered)))
+    }
+
+    /// A mistake: the node begins with an empty log, and with what it noted of itself.
+    pub(super) fn begins_with_nothing(&mut self) -> Result<(), String> {
+        let (note, _) = self.noted()?;
+        self.ends(false);
+        self.snapshots.iter_mut().for_each(super::Snapshots::lost);
+        (self.disk, self.ledger, self.rotten) = (SimDisk::new(Image::new()), Ledger::default(), false);
+        let file = open_note(&self.disk, "replica").map_err(|error| error.to_string())?;
+        ReplicaFile::forgets_its_log(file, NAME, &note).map_err(|error| error.to_string())
     }
 
     /// A node that does not start, since its log is damaged: it takes what is lost from the others. Whether it can.

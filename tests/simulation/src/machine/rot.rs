@@ -5,6 +5,7 @@ use std::ops::Range;
 use vouch_commitlog::simulated::{Rng, log_file};
 
 use super::{Machine, SEGMENT};
+use crate::bugs::{Slip, slips};
 use crate::node::Node;
 use crate::trace::Trace;
 
@@ -52,6 +53,11 @@ impl Machine {
             self.ends_what_was_begun();
         }
         match self.begin(now) {
+            Err(NoStart::Refused(_))
+                if self.rotten && slips(Slip::DamagedTakesPart) && self.begins_with_nothing().is_ok() =>
+            {
+                self.start(now, trace)
+            }
             Err(NoStart::Refused(why)) if self.rotten && self.catch_up.is_some() && self.repairs(now, trace) => {
                 trace.line(format!("{} refuses to start, and takes what it lacks: {why}", self.id));
                 Ok(())
