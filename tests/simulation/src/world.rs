@@ -20,7 +20,7 @@ use crate::guests::{GuestView, Guests};
 use crate::machine::{Machine, Snapshots};
 use crate::network::{Frame, Network, Weather};
 use crate::node::Node;
-use crate::operator::{Newcomer, Operator};
+use crate::operator::{Hurt, Newcomer, Operator};
 use crate::pulling::Pulls;
 use crate::retention::Retention;
 use crate::trace::Trace;
@@ -208,6 +208,8 @@ impl World {
     fn live(&mut self) -> Result<(), String> {
         while self.now < self.plan.faults_ms {
             if self.now >= self.next_fault {
+                let members: Vec<_> = self.members().all().into_iter().collect();
+                let stay = self.operator.as_ref().is_some_and(|operator| operator.lets_stay(&members));
                 let Self { machines, network, rng, faults, trace, mood, now, plan, .. } = &mut *self;
                 let quiet = faults::strike(
                     mood,
@@ -219,6 +221,7 @@ impl World {
                         trace,
                         now: *now,
                         fixed: !plan.changes,
+                        replaced: plan.pulls && stay,
                         guests: plan.guests,
                     },
                 );
@@ -453,10 +456,12 @@ impl World {
                 machine.left = true;
             }
         }
-        let Self { operator, rng, trace, now, plan, .. } = self;
+        let Self { operator, rng, trace, now, plan, machines, .. } = self;
         let Some(operator) = operator else { return };
         let there: Vec<_> = members.into_iter().collect();
-        let (asked, newcomer) = operator.act((*now, plan.nodes as usize), &there, rng, trace);
+        let with = |is: fn(&&Machine) -> bool| machines.iter().filter(is).map(|machine| machine.id).collect();
+        let hurt = Hurt { lost: with(|machine| machine.wiped), damaged: with(|machine| machine.rotten) };
+        let (asked, newcomer) = operator.act((*now, plan.nodes as usize), (&there, &hurt), rng, trace);
         if let Some((node, request)) = asked
             && let Some(requests) = requests.get_mut(node.0 as usize - 1)
         {
