@@ -170,11 +170,11 @@ fn strike_machine(kind: Kind, at: usize, machines: &mut [Machine], rng: &mut Rng
             machine.disk.clear_faults();
             "disk well again"
         }
-        Kind::FailedSync if runs => {
+        Kind::FailedSync if machine.node.is_some() => {
             machine.fails(SimFault::Sync);
             "failed sync"
         }
-        Kind::FullDisk if runs => {
+        Kind::FullDisk if machine.node.is_some() => {
             machine.fails(SimFault::NoSpace);
             "full disk"
         }

@@ -96,7 +96,8 @@ impl Operator {
             return (None, newcomer);
         }
         if self.next.is_none() {
-            if self.stops {
+            // Who lost its disk does not come back, and is waited for as long as it is a member.
+            if self.stops && !nodes.iter().any(|node| hurt.lost.contains(node)) {
                 return (None, newcomer);
             }
             self.next = self.choose(began_with, nodes, hurt, rng);

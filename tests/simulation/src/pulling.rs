@@ -48,6 +48,23 @@ impl World {
         Ok(())
     }
 
+    /// A machine is away for so long that others may let go of what it lacks, if no other one is.
+    pub(crate) fn goes_away(&mut self) {
+        let (now, one_is) = (self.now, self.starts_at.iter().any(|starts| *starts > self.now + 1_000));
+        let at = self.rng.below(self.machines.len() as u64) as usize;
+        if one_is || !self.machines[at].runs() {
+            return;
+        }
+        if self.rng.chance(2) {
+            self.machines[at].kill();
+        } else {
+            self.machines[at].power_cut(LOSSES[self.rng.below(LOSSES.len() as u64) as usize], &mut self.rng);
+        }
+        self.starts_at[at] = now + 2_000 + self.rng.below(6_000);
+        self.faults.count("away for long");
+        self.trace.line(format!("{} is away until {}", self.machines[at].id, self.starts_at[at]));
+    }
+
     fn pulls_on(&mut self, at: usize, mut pull: Pull) -> Result<(), String> {
         let (me, now) = (self.machines[at].id, self.now);
         let delay = self.network.weather.delay_ms.max(1);

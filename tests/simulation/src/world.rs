@@ -124,7 +124,7 @@ pub(crate) struct World {
     /// What was read of messages that were handed out, and where they lie.
     served: Vec<(RecordPosition, u64)>,
     pub(crate) committed: Committed,
-    faults: Faults,
+    pub(crate) faults: Faults,
     pub(crate) pulls: Pulls,
     pub(crate) trace: Trace,
     mood: Mood,
@@ -225,6 +225,9 @@ impl World {
                         guests: plan.guests,
                     },
                 );
+                if self.plan.pulls && self.rng.chance(6) {
+                    self.goes_away();
+                }
                 self.next_fault = self.now + 20 + self.rng.below(600) + quiet;
             }
             self.meet();
@@ -502,6 +505,8 @@ impl World {
             let state = node.core.state();
             next_change(state.members(), state.nodes(), &all.all()).is_none()
         });
+        let is_lost = |machine: &&Machine| machine.wiped && all.all().contains(&machine.id);
+        let steady = steady && (self.operator.is_none() || !self.machines.iter().any(|machine| is_lost(&machine)));
         let idle = self.clients.iter().all(Client::is_idle) && self.operator.iter().all(Operator::is_idle);
         one_log && steady && idle && self.guests_are_idle() && members().any(leads)
     }

@@ -17,7 +17,8 @@ use vouch_shard::{HeldLog, Shard, Takers};
 use vouch_storage::{PullOffer, open_offered};
 use vouch_transport::{PeerIdentity, ServeFiles};
 
-/// Under this name stands what is offered at this moment.
+/// Under this name stands what is offered at this moment. In place of an offset it is asked for from the latest term that the node
+/// noted which asks.
 pub(super) const OFFER: &str = "offer";
 /// Under this name stands nothing: whoever asks for it has all that he wanted.
 pub(super) const TAKEN: &str = "taken";
@@ -48,7 +49,7 @@ impl ServeFiles for ShardFiles {
     ) -> io::Result<impl AsyncRead + Send + Unpin + 'static> {
         let node = NodeId(peer.node);
         match name {
-            OFFER => self.offer(node).await,
+            OFFER => self.offer(node, from).await,
             TAKEN => Ok(self.taken(node)),
             LEFT => Ok(self.left(node)),
             name => self.file(node, name, from, len).await,
@@ -66,11 +67,13 @@ impl ShardFiles {
         self.shard.hold(HeldLog { by, taken, until: Instant::now() + within });
     }
 
-    /// What there is, for this node. From now on the log is kept for it, until it has asked for nothing for a while.
+    /// What there is, for this node, which was in this term. From now on the log is kept for it, until it has asked for nothing for a
+    /// while.
     ///
     /// # Errors
     /// Another node takes something, or the folder is just being tidied: to be asked for again.
-    async fn offer(&self, node: NodeId) -> io::Result<Source> {
+    async fn offer(&self, node: NodeId, term: u64) -> io::Result<Source> {
+        self.shard.hear_term(term, node).await.map_err(refused)?;
         let busy = |taker| other(format!("node {taker} is taking the log from this one; ask again when it has it"));
         self.takers.may_begin(node, Instant::now()).map_err(busy)?;
         // All stays while it is looked at.
@@ -97,7 +100,6 @@ impl ShardFiles {
     /// The files, and how far this node is. What it knows to be committed stays so, whoever leads: so any member may offer it. That it
     /// leads is asked before the end of its log: what it hears of others later was not acknowledged to it then.
     async fn look(&self) -> io::Result<PullOffer> {
-        let refused = |why: NotDone| other(why.to_string());
         let data_dir = self.data_dir.clone();
         let offer = spawn_blocking(move || PullOffer::of_folder(&data_dir)).await;
         let mut offer = offer.map_err(|error| other(error.to_string()))?.map_err(|why| other(why.to_string()))?;
@@ -141,6 +143,10 @@ impl ShardFiles {
         file.seek(SeekFrom::Start(from)).await?;
         Ok(Box::pin(file.take(len)))
     }
+}
+
+fn refused(why: NotDone) -> io::Error {
+    other(why.to_string())
 }
 
 fn other(why: String) -> io::Error {

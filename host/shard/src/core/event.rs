@@ -7,7 +7,7 @@ use vouch_broker::state::Copies;
 use vouch_broker::{Millis, NothingStored, State};
 use vouch_cluster::{GroupMembers, NodeId};
 use vouch_commitlog::{AppendError, Appended, EntryHeader, LogPosition, Shortage};
-use vouch_consensus::{FollowerProgress, GroupMessage, Role};
+use vouch_consensus::{FollowerProgress, GroupMessage, Role, Said};
 use vouch_leader::{Batch, Leader, Poll};
 use vouch_storage::OfferedBy;
 
@@ -106,6 +106,16 @@ pub enum Request {
     Fence(String, Box<dyn FnOnce() + Send>),
     /// Answer receives, write what is proposed, end.
     Stop,
+}
+
+impl Request {
+    /// A member on which no replica runs was in this term: then this one is, too, and who led in an earlier one leads no more. That
+    /// member may have acknowledged something to a leader of its term, so it takes the word of none of an earlier one for how far its own
+    /// log went; and since it says nothing to the others itself, such a leader would lead on for ever.
+    pub fn was_in(term: u64, member: NodeId, own: NodeId) -> Self {
+        let body = Said::HeartbeatAnswer { commit: 0 };
+        Self::Message(GroupMessage { from: member, to: own, term, body }, Vec::new())
+    }
 }
 
 /// A stretch of the log that another node takes from this one's disk.

@@ -142,6 +142,11 @@ impl<D: PullDisk> Gathering<D> {
         Self { disk, name, segment_size, note, own, damaged }
     }
 
+    /// The latest term that the node's replica noted.
+    pub fn term(&self) -> u64 {
+        self.note.term
+    }
+
     /// The disk.
     pub fn disk(&mut self) -> &mut D {
         &mut self.disk

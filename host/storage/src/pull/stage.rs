@@ -46,6 +46,11 @@ impl PullStage {
         self.gathering.note.node
     }
 
+    /// The latest term that its replica noted.
+    pub fn term(&self) -> u64 {
+        self.gathering.term()
+    }
+
     /// Which start of its folder was the last one.
     pub fn incarnation(&self) -> u64 {
         self.gathering.note.incarnation

@@ -140,7 +140,7 @@ impl Pull {
                 if source.says_gone(me) {
                     return Pulled::Removed;
                 }
-                match source.is_asked_by(me, now) {
+                match source.is_asked_by(me, self.gathering.term(), now) {
                     Err(taker) => self.leaves(&format!("{taker} takes from it"), None, me, trace),
                     Ok(()) => {
                         (self.from.1, self.doing) = (source.lives, Doing::IsLookedFor);
@@ -294,8 +294,8 @@ impl Machine {
         let mut disk = PullingDisk::of(self.shelves());
         if slips(Slip::PullOverAPull) && self.beside.nothing_here {
             self.beside.before = None;
-            (self.beside.nothing_here, self.ledger) = (false, Ledger::default());
-            return;
+            self.beside.nothing_here = false;
+            return self.has_nothing();
         }
         let _ = go_on(&mut disk);
         disk.shelves.drop_second_names();
@@ -349,12 +349,16 @@ impl Machine {
         Ok((note.clone(), Known::of_note(Some(&note)).and_durable(covered)))
     }
 
+    fn has_nothing(&mut self) {
+        self.snapshots.iter_mut().for_each(super::Snapshots::lost);
+        (self.disk, self.ledger) = (SimDisk::new(Image::new()), Ledger::default());
+    }
+
     /// A mistake: the node begins with an empty log, and with what it noted of itself.
     pub(super) fn begins_with_nothing(&mut self) -> Result<(), String> {
         let (note, _) = self.noted()?;
-        self.ends(false);
-        self.snapshots.iter_mut().for_each(super::Snapshots::lost);
-        (self.disk, self.ledger, self.rotten) = (SimDisk::new(Image::new()), Ledger::default(), false);
+        self.has_nothing();
+        self.rotten = false;
         let file = open_note(&self.disk, "replica").map_err(|error| error.to_string())?;
         ReplicaFile::forgets_its_log(file, NAME, &note).map_err(|error| error.to_string())
     }
@@ -416,9 +420,12 @@ impl Machine {
     }
 
     /// Another one is to get an offer: all stays while that is looked for.
-    fn is_asked_by(&mut self, node: NodeId, now: u64) -> Result<(), NodeId> {
-        let at = self.moment(now).at;
+    fn is_asked_by(&mut self, node: NodeId, term: u64, now: u64) -> Result<(), NodeId> {
+        let (at, id) = (self.moment(now).at, self.id);
         let own = self.node.as_ref().unwrap();
+        if own.core.group_standing().is_some_and(|group| group.term < term) {
+            self.asks.push(Request::was_in(term, node, id));
+        }
         own.takers.may_begin(node, at)?;
         self.hold(node, LogPosition::START..LogPosition::BEYOND, ASKS_WITHIN, now);
         Ok(())
