@@ -18,6 +18,7 @@ mod machine;
 mod network;
 mod node;
 mod operator;
+mod plan;
 mod promises;
 mod pulling;
 mod retention;
@@ -26,5 +27,6 @@ mod world;
 
 pub use bugs::Injected;
 pub use faults::Faults;
+pub use plan::{Failure, Plan, Report};
 pub use pulling::Pulls;
-pub use world::{Failure, Plan, Report, run};
+pub use world::run;

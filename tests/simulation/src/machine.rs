@@ -17,13 +17,15 @@ use crate::node::{Node, Outside};
 use crate::trace::Trace;
 
 mod begin;
+mod offer;
 mod pull;
 mod rot;
 mod shelves;
 mod snapshots;
 
+pub(crate) use offer::ASKS_WITHIN;
 use pull::Beside;
-pub(crate) use pull::{ASKS_WITHIN, Lack, Pull, Pulled};
+pub(crate) use pull::{Lack, Pull, Pulled};
 pub(crate) use rot::NoStart;
 pub(crate) use snapshots::Snapshots;
 

@@ -67,11 +67,9 @@ impl World {
 
     fn pulls_on(&mut self, at: usize, mut pull: Pull) -> Result<(), String> {
         let (me, now) = (self.machines[at].id, self.now);
-        let delay = self.network.weather.delay_ms.max(1);
-        pull.next_at = now + 1 + self.rng.below(2 * delay);
-        // Its disk hangs, or is slow.
         let pace = self.machines[at].disk_pace;
-        let pulled = if pace == 0 || !self.rng.chance(pace) {
+        let pulled = if !pull.waits() && (pace == 0 || !self.rng.chance(pace)) {
+            // Its disk hangs, or is slow.
             Pulled::GoesOn
         } else if pull.rests() {
             let others = self.others_than(me);
@@ -85,6 +83,9 @@ impl World {
             let source = source.filter(|source| is_reached && source.life().is_some());
             pull.step(me, source, now, &mut self.trace)
         };
+        // The other one looks what it has as soon as it is asked, and hears its own core at once.
+        let delay = if pull.waits() { 10 } else { self.network.weather.delay_ms.max(1) };
+        pull.next_at = now + 1 + self.rng.below(2 * delay);
         match pulled {
             Pulled::GoesOn => {}
             Pulled::CutShort => {

@@ -1,7 +1,6 @@
 //! The run: what happens when, all of it decided by a seed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
@@ -12,15 +11,17 @@ use vouch_commitlog::simulated::{Image, LOSSES, Rng};
 use vouch_shard::core::Request;
 
 use crate::beginning::{first_entries, first_image};
-use crate::bugs::{self, Injected};
+use crate::bugs;
 use crate::checks::{self, Committed, Fate};
 use crate::clients::{Client, Names, Surroundings};
 use crate::faults::{self, Faults, Mood, Stage};
+
 use crate::guests::{GuestView, Guests};
 use crate::machine::{Machine, Snapshots};
 use crate::network::{Frame, Network, Weather};
 use crate::node::Node;
 use crate::operator::{Hurt, Newcomer, Operator};
+use crate::plan::{Failure, Plan, Report};
 use crate::pulling::Pulls;
 use crate::retention::Retention;
 use crate::trace::Trace;
@@ -32,73 +33,7 @@ const RELEASES: u64 = 0x7265_6c65_6173_6573;
 /// The same for what guests do.
 const GUESTS: u64 = 0x6775_6573_7473;
 /// The same for what is taken from others' disks.
-const PULLS: u64 = 0x7075_6c6c_73;
-
-/// What is run.
-#[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    /// Decides everything.
-    pub seed: u64,
-    /// Voters.
-    pub nodes: u64,
-    /// How long things go wrong, in milliseconds of virtual time.
-    pub faults_ms: u64,
-    /// Clients.
-    pub clients: usize,
-    /// Nodes come and go.
-    pub changes: bool,
-    /// Guests are asked about messages and transactions, and stage effects.
-    pub guests: bool,
-    /// Each machine lets go of its log by itself, and who lacks what is gone takes it from another one's disk. Not where there are
-    /// guests.
-    pub pulls: bool,
-    /// What is done wrong, if anything is.
-    pub bug: Option<Injected>,
-}
-
-/// What a run was.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// Milliseconds of virtual time.
-    pub virtual_ms: u64,
-    /// Calls of clients that were answered.
-    pub calls: u64,
-    /// Of those, how many were done.
-    pub done: u64,
-    /// What went wrong on purpose.
-    pub faults: Faults,
-    /// Terms with a leader.
-    pub terms: u64,
-    /// Files of segments that were released and became segments again.
-    pub recycled: u64,
-    /// Starts from a snapshot.
-    pub from_snapshots: u64,
-    /// What was taken from others' disks.
-    pub pulls: Pulls,
-    /// Answers of guests with something staged, by what came of them.
-    pub answers: BTreeMap<Fate, u64>,
-    /// Of all that happened: equal for equal runs.
-    pub digest: u64,
-}
-
-/// What did not hold, and how it came to that.
-#[derive(Debug)]
-pub struct Failure {
-    /// The run.
-    pub plan: Plan,
-    /// What is wrong.
-    pub wrong: String,
-    /// When it was found, in milliseconds of virtual time.
-    pub virtual_ms: u64,
-    /// The last lines of what happened.
-    pub trace: String,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n{:?}: {}", self.trace, self.plan, self.wrong)
-    }
-}
+const PULLS: u64 = 0x0070_756c_6c73;
 
 pub(crate) struct World {
     pub(crate) plan: Plan,
@@ -225,7 +160,7 @@ impl World {
                         guests: plan.guests,
                     },
                 );
-                if self.plan.pulls && self.rng.chance(6) {
+                if self.plan.pulls && self.rng.chance(12) {
                     self.goes_away();
                 }
                 self.next_fault = self.now + 20 + self.rng.below(600) + quiet;

@@ -4,12 +4,17 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use vouch_simulation::checks::Fate;
-use vouch_simulation::{Plan, Report, run};
+use vouch_simulation::{Plan, Pulls, Report, run};
 
 fn plan(seed: u64) -> Plan {
     let nodes = if seed.is_multiple_of(3) { 5 } else { 3 };
     let (changes, pulls) = (seed.is_multiple_of(2), seed / 4 % 2 == 1);
     Plan { seed, nodes, faults_ms: 15_000, clients: 6, changes, guests: false, pulls, bug: None }
+}
+
+/// The same where what is gone is taken from others' disks.
+fn with_pulls(seed: u64) -> Plan {
+    Plan { pulls: true, ..plan(seed) }
 }
 
 /// The same with guests.
@@ -35,6 +40,18 @@ fn seeds_that_are_fixed() {
 }
 
 #[test]
+fn seeds_with_pulls() {
+    let mut pulls = Pulls::default();
+    for seed in 1..=30 {
+        pulls.add(must(with_pulls(seed)).pulls);
+    }
+    // What is gone is taken from others' disks, by all who may lack it; and not all goes well.
+    println!("taken from others' disks: {pulls:?}");
+    let Pulls { done, joins, repairs, cut_short, deaths } = pulls;
+    assert!(joins > 0 && repairs > 0 && done > joins + repairs && cut_short > 0 && deaths > 0);
+}
+
+#[test]
 fn seeds_with_guests() {
     let mut answers = BTreeMap::<_, u64>::new();
     for seed in 1..=10 {
@@ -53,11 +70,16 @@ fn seeds_that_failed_once() {
     for seed in [1_795_920_571_303_664_226, 1_795_922_810_549_792_123] {
         must(plan(seed));
     }
+    // Damaged nodes that waited for ever: for a leader whose own log was damaged, and for one of a later term.
+    let pulls = |nodes, seed| Plan { nodes, changes: false, ..with_pulls(seed) };
+    for plan in [pulls(5, 308), pulls(3, 20_063)] {
+        must(plan);
+    }
 }
 
 #[test]
 fn a_seed_repeats_a_run_to_the_bit() {
-    for plan in [plan(4), with_guests(4)] {
+    for plan in [plan(4), with_guests(4), with_pulls(2)] {
         let digests = [plan, plan].map(|plan| must(plan).digest);
         assert_eq!(digests[0], digests[1]);
     }
@@ -75,7 +97,7 @@ fn fresh_seeds() {
     let mut all = Report::default();
     while began.elapsed() < Duration::from_secs(seconds) {
         let next = if seed / 2 % 2 == 0 { plan(seed) } else { with_guests(seed) };
-        let report = must(if only_pulls { Plan { pulls: true, ..plan(seed) } } else { next });
+        let report = must(if only_pulls { with_pulls(seed) } else { next });
         all.pulls.add(report.pulls);
         all.virtual_ms += report.virtual_ms;
         all.calls += report.calls;

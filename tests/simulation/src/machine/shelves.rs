@@ -274,7 +274,7 @@ impl PullDisk for PullingDisk {
 
     fn note(&mut self) -> Result<NoteFile, PullError> {
         // One that a pull wrote which did not end is written anew.
-        Ok(open_note(self.gathered_disk(), "replica").map_err(wrong)?)
+        open_note(self.gathered_disk(), "replica").map_err(wrong)
     }
 
     fn complete(&mut self) -> Result<(), PullError> {
