@@ -53,7 +53,10 @@ pub struct LogNames {
 impl LogNames {
     /// Reads the headers of all entries from behind `before`, or from the beginning of a log that is all there, up to where one
     /// ends at or behind `to`.
-    pub(crate) fn read(log: &LogReader, before: Option<Checkpoint>, to: LogPosition) -> Result<Self, Broken> {
+    ///
+    /// # Errors
+    /// A header cannot be read, or is not one that may lie there.
+    pub fn read(log: &LogReader, before: Option<Checkpoint>, to: LogPosition) -> Result<Self, Broken> {
         let (first, before_end) = before.map_or((EntryId::default(), log.start()), |before| {
             (EntryId { index: before.index, term: before.term }, before.end)
         });

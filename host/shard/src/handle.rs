@@ -257,6 +257,18 @@ impl Shard {
         self.inbox.push(Request::Hold(held));
     }
 
+    /// Hears that a member on which no replica runs was in this term: see [`Request::was_in`].
+    ///
+    /// # Errors
+    /// The shard is gone.
+    pub async fn hear_term(&self, term: u64, member: NodeId) -> Result<(), NotDone> {
+        let GroupStanding { node, term: own, .. } = self.group().await?;
+        if own < term {
+            self.inbox.push(Request::was_in(term, member, node));
+        }
+        Ok(())
+    }
+
     /// Lets another member lead, as soon as that has all of the log. Who leads then is seen in [`Self::group`]; if that member
     /// cannot, this one leads on.
     pub async fn hand_over(&self, to: NodeId) -> Result<(), NotDone> {

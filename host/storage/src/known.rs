@@ -85,13 +85,13 @@ impl Known {
     }
 
     /// The same for a look at a log to which somebody writes: less is certain to stay.
-    pub(crate) fn while_it_is_written(self) -> Self {
+    pub fn while_it_is_written(self) -> Self {
         Self { durable: self.durable.min(self.kept), ..self }
     }
 
     /// Where a copy of the log has to end, if it would reach beyond: behind this position a node is cutting, or will when it starts.
     /// `others_decide`: what is not known to be committed may be cut off, too.
-    pub(crate) fn copied_to(&self, others_decide: bool) -> LogPosition {
+    pub fn copied_to(&self, others_decide: bool) -> LogPosition {
         let cut = self.cut.map_or(LogPosition::BEYOND, |cut| cut.to);
         if others_decide { cut.min(self.kept) } else { cut }
     }

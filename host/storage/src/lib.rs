@@ -30,8 +30,8 @@ mod version;
 mod zeros;
 
 pub use backup::{
-    Backup, BackupError, BackupProgress, BackupStep, OnProgress, Restored, backup, check_backup, last_backup_ms,
-    restore,
+    Backup, BackupError, BackupProgress, BackupStep, ExpectedShard, OnProgress, Restored, backup, check_backup,
+    check_log, last_backup_ms, restore,
 };
 pub use config::{DEFAULT_SEGMENT_SIZE, JoinedCluster, OnDamage, StorageConfig};
 pub use damaged::{DamagedLog, LostParts, is_break};
@@ -45,8 +45,8 @@ pub use open::{Opened, OpenedLog, check_start, open};
 pub use position::{log_position, record_position, records_in};
 pub use progress::{StartProgress, StartStep};
 pub use pull::{
-    MissingFile, OfferedBy, OfferedFile, PullError, PullOffer, PullStage, discard_gathered, open_offered,
-    unsound_segments,
+    Gathering, MissingFile, OfferedBy, OfferedFile, OwnLog, PlaceDisk, PlacePicture, PlaceStep, PullDisk, PullError,
+    PullOffer, PullStage, damaged_segments, discard_gathered, go_on, open_offered, unsound_segments,
 };
 pub use remains::{ClusterRemains, HeldRemains, RemainsError};
 pub use replay::{UnreadableRecord, replay};

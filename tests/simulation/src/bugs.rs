@@ -21,6 +21,22 @@ pub enum Slip {
     UnreadableNotSent,
     /// A node that starts counts on the members with which the cluster began, and not on those of its state.
     MembersOfTheBeginning,
+    /// What was gathered from another node takes the place of the log before it is durable.
+    PulledNotSynced,
+    /// A log that was taken from another node comes without what its own replica had noted.
+    NoteLeftBehind,
+    /// Segments leave a log that another member needs.
+    NeededReleased,
+    /// Segments leave a log that another node is taking.
+    PulledReleased,
+    /// What is offered takes the place of a log that may have been acknowledged further than that.
+    ShortOfferTaken,
+    /// A node whose log is damaged begins with an empty one, and with what it had noted of itself.
+    DamagedTakesPart,
+    /// A node whose disk is empty comes back under its old id, and takes the log from another one.
+    WipedNodePulls,
+    /// A start that finds its folder put aside begins another pull, as one that has nothing.
+    PullOverAPull,
     /// Two checks of a transaction are one call by name, and so are the messages that they publish.
     CallsNamedByTransaction,
 }
@@ -90,6 +106,14 @@ pub const ALL: &[(&str, Injected)] = &[
     ("a start that counts on the members of long ago", Injected::Machine(Slip::MembersOfTheBeginning)),
     ("one copy of a note read", Injected::Log(&log::NOTE_READ_ONCE)),
     ("a leader that cannot read what it is to send leads on", Injected::Machine(Slip::UnreadableNotSent)),
+    ("what was pulled takes its place before it is durable", Injected::Machine(Slip::PulledNotSynced)),
+    ("a pulled log without the note of its node", Injected::Machine(Slip::NoteLeftBehind)),
+    ("a damaged node takes part before it is repaired", Injected::Machine(Slip::DamagedTakesPart)),
+    ("released what a follower needs", Injected::Machine(Slip::NeededReleased)),
+    ("released what is being pulled", Injected::Machine(Slip::PulledReleased)),
+    ("an offer taken that ends too early", Injected::Machine(Slip::ShortOfferTaken)),
+    ("a wiped node pulls under its old id", Injected::Machine(Slip::WipedNodePulls)),
+    ("a second pull begun over the first", Injected::Machine(Slip::PullOverAPull)),
     ("effects applied with a repeated end", Injected::State(Blunder::EffectsOfRepeatedEnd)),
     ("effects applied with a stale check number", Injected::State(Blunder::EffectsOfStaleCheck)),
     ("effects applied with an acked lease", Injected::State(Blunder::EffectsOfAckedLease)),

@@ -1,6 +1,6 @@
 //! What goes wrong, and how often.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vouch_commitlog::simulated::{LOSSES, PowerLoss, Rng, SimFault};
 use vouch_consensus::NodeId;
@@ -96,6 +96,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) now: u64,
     /// The members do not change.
     pub(crate) fixed: bool,
+    /// Who loses its disk is replaced by another node, and nobody else is about to leave.
+    pub(crate) replaced: bool,
     /// There are guests.
     pub(crate) guests: bool,
 }
@@ -115,8 +117,10 @@ pub(crate) fn strike(Mood(kinds): &Mood, mut stage: Stage<'_>) -> u64 {
         Kind::Partition | Kind::PartitionHealed | Kind::Weather => {
             Some((strike_network(kind, at, stage.machines, stage.network, stage.rng), 0))
         }
-        // Nothing is lost for good where disks come and go.
-        Kind::Wipe | Kind::Rot if stage.fixed => strike_for_good(kind, at, &mut stage).map(|told| (told, 0)),
+        // Nothing is lost for good where disks come and go, and nobody takes the place of one that is lost.
+        Kind::Wipe | Kind::Rot if stage.fixed || stage.replaced => {
+            strike_for_good(kind, at, &mut stage).map(|told| (told, 0))
+        }
         _ => strike_machine(kind, at, stage.machines, stage.rng).map(|told| (told, 0)),
     };
     let Some((told, quiet)) = struck else { return 0 };
@@ -133,7 +137,7 @@ fn any_loss(rng: &mut Rng) -> PowerLoss {
 fn strike_machine(kind: Kind, at: usize, machines: &mut [Machine], rng: &mut Rng) -> Option<&'static str> {
     let machine = &mut machines[at];
     let id = machine.id;
-    let runs = machine.node.is_some();
+    let runs = machine.runs();
     Some(match kind {
         Kind::Kill if runs => {
             machine.kill();
@@ -144,7 +148,7 @@ fn strike_machine(kind: Kind, at: usize, machines: &mut [Machine], rng: &mut Rng
             "power cut"
         }
         Kind::PowerCutOfAll if rng.chance(2) => {
-            for machine in machines.iter_mut().filter(|machine| machine.node.is_some()) {
+            for machine in machines.iter_mut().filter(|machine| machine.runs()) {
                 machine.power_cut(any_loss(rng), rng);
             }
             "power cut of all"
@@ -166,11 +170,11 @@ fn strike_machine(kind: Kind, at: usize, machines: &mut [Machine], rng: &mut Rng
             machine.disk.clear_faults();
             "disk well again"
         }
-        Kind::FailedSync if runs => {
+        Kind::FailedSync if machine.node.is_some() => {
             machine.fails(SimFault::Sync);
             "failed sync"
         }
-        Kind::FullDisk if runs => {
+        Kind::FullDisk if machine.node.is_some() => {
             machine.fails(SimFault::NoSpace);
             "full disk"
         }
@@ -207,10 +211,14 @@ fn strike_network(kind: Kind, at: usize, machines: &[Machine], network: &mut Net
 
 /// What a disk loses for good. Fewer than half may lose something.
 fn strike_for_good(kind: Kind, at: usize, stage: &mut Stage<'_>) -> Option<&'static str> {
-    let Stage { machines, rng, guests, .. } = stage;
+    let Stage { machines, rng, guests, fixed, .. } = stage;
     let hurt = |machine: &&Machine| machine.wiped || machine.rotten;
     let voters = machines.len() as u64;
-    let may_lose = machines[at].rotten || machines.iter().filter(hurt).count() < (machines.len() - 1) / 2;
+    let may_lose = if *fixed {
+        machines[at].rotten || machines.iter().filter(hurt).count() < (machines.len() - 1) / 2
+    } else {
+        may_lose_a_member(at, machines)
+    };
     let machine = &mut machines[at];
     if machine.node.is_none() || !may_lose {
         return None;
@@ -229,6 +237,23 @@ fn strike_for_good(kind: Kind, at: usize, stage: &mut Stage<'_>) -> Option<&'sta
         let releases = machine.snapshots.is_some() && !*guests;
         machine.wipe(crate::beginning::first_image(voters, releases, *guests).0);
         "lost disk"
+    })
+}
+
+/// Of each set of voters of which anybody knows one may lose something, where there are three or more and they are not just changing.
+fn may_lose_a_member(at: usize, machines: &[Machine]) -> bool {
+    let hurt: Vec<NodeId> = machines
+        .iter()
+        .enumerate()
+        .filter(|(number, machine)| *number == at || machine.wiped || machine.rotten)
+        .map(|(_, machine)| machine.id)
+        .collect();
+    let all = machines.iter().filter_map(|machine| machine.node.as_ref());
+    let mut sets = all.map(|node| node.core.state().members()).filter(|members| !members.voters.is_empty());
+    sets.all(|members| {
+        let bears =
+            |set: &BTreeSet<NodeId>| set.len() >= 3 && hurt.iter().filter(|node| set.contains(node)).count() <= 1;
+        !members.is_joint() && bears(&members.voters)
     })
 }
 
@@ -296,7 +321,7 @@ pub(crate) fn heal(machines: &mut [Machine], network: &mut Network, now: u64, tr
         }
         if let Some(node) = &mut machine.node {
             node.dies = None;
-        } else if !machine.wiped && !machine.left {
+        } else if !machine.runs() && !machine.wiped && !machine.left {
             machine.start(now, trace)?;
         }
     }

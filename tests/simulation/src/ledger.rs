@@ -5,7 +5,7 @@ use vouch_consensus::Vote;
 use vouch_storage::ReplicaNote;
 
 /// The entries of a log, and how many of them a power cut must leave.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Ledger {
     entries: Vec<Checkpoint>,
     /// What it was before a cut that may not have ended.
@@ -36,6 +36,34 @@ impl Noted {
 }
 
 impl Ledger {
+    /// That of a log that came from other disks as a whole, all of it durable, in place of the one that this was. What was noted of the
+    /// replica goes along.
+    pub(crate) fn pulled(
+        entries: Vec<Checkpoint>,
+        (start, end): (LogPosition, LogPosition),
+        own: Option<&Self>,
+    ) -> Self {
+        let (saved, was) = own.map_or_else(Default::default, |own| (own.saved, own.noted));
+        let commit = entries.last().map_or(0, |last| last.index);
+        let noted = Noted { commit, durable: end, ..was };
+        Self { entries, durable: end, begins: (start, start), saved, noted, ..Self::default() }
+    }
+
+    /// The power went while no node ran.
+    pub(crate) fn power_went(&mut self) {
+        self.killed = false;
+    }
+
+    /// Entries that are there for good.
+    pub(crate) fn durable_entries(&self) -> impl Iterator<Item = &Checkpoint> {
+        self.entries.iter().filter(|entry| entry.end <= self.durable)
+    }
+
+    /// All entries.
+    pub(crate) fn entries(&self) -> &[Checkpoint] {
+        &self.entries
+    }
+
     pub(crate) fn appended(&mut self, entry: Checkpoint) {
         self.entries.push(entry);
     }

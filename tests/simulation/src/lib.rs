@@ -18,11 +18,15 @@ mod machine;
 mod network;
 mod node;
 mod operator;
+mod plan;
 mod promises;
+mod pulling;
 mod retention;
 mod trace;
 mod world;
 
 pub use bugs::Injected;
 pub use faults::Faults;
-pub use world::{Failure, Plan, Report, run};
+pub use plan::{Failure, Plan, Report};
+pub use pulling::Pulls;
+pub use world::run;

@@ -17,9 +17,15 @@ use crate::node::{Node, Outside};
 use crate::trace::Trace;
 
 mod begin;
+mod offer;
+mod pull;
 mod rot;
+mod shelves;
 mod snapshots;
 
+pub(crate) use offer::ASKS_WITHIN;
+use pull::Beside;
+pub(crate) use pull::{Lack, Pull, Pulled};
 pub(crate) use rot::NoStart;
 pub(crate) use snapshots::Snapshots;
 
@@ -60,6 +66,12 @@ pub(crate) struct Machine {
     ledger: Ledger,
     /// Those of its state, where any are taken.
     pub(crate) snapshots: Option<Snapshots>,
+    /// What it keeps in bytes for those who are behind; who lacks more takes that from a disk. `None`: nobody does.
+    pub(crate) catch_up: Option<u64>,
+    /// It takes from others what it lacks.
+    pub(crate) pull: Option<Pull>,
+    /// What it gathered, beside what it has.
+    beside: Beside,
     /// What its node is to hear of them.
     asks: Vec<Request>,
     /// How often it began from one.
@@ -92,6 +104,9 @@ impl Machine {
             note_turned: false,
             ledger: Ledger::default(),
             snapshots: None,
+            catch_up: None,
+            pull: None,
+            beside: Beside::default(),
             asks: Vec::new(),
             began_from_one: 0,
             recycled: 0,
@@ -106,6 +121,11 @@ impl Machine {
     pub(crate) fn moment(&self, now: u64) -> Moment {
         let time = (BEGIN + now).saturating_add_signed(self.clock_ahead);
         Moment { time: Millis(time).max(self.least_time), at: self.began + Duration::from_millis(now) }
+    }
+
+    /// Whether a process runs on it, be it one that only pulls.
+    pub(crate) fn runs(&self) -> bool {
+        self.node.is_some() || self.pull.is_some()
     }
 
     /// Which life of its node answers now, if one does.
@@ -128,6 +148,9 @@ impl Machine {
     }
 
     fn kill_at(&mut self, events: usize) {
+        if self.pull.is_some() {
+            return self.pull_ends(None, &mut Rng::new(0));
+        }
         self.ends(true);
         self.disk = self.disk.fork(events);
     }
@@ -138,6 +161,9 @@ impl Machine {
     }
 
     fn power_cut_at(&mut self, events: usize, loss: PowerLoss, rng: &mut Rng) {
+        if self.pull.is_some() {
+            return self.pull_ends(Some(loss), rng);
+        }
         let image = self.disk.after_power_cut(events, loss, rng);
         self.ends(false);
         self.disk = SimDisk::new(image);
@@ -147,7 +173,10 @@ impl Machine {
     pub(crate) fn wipe(&mut self, image: Image) {
         self.ends(false);
         self.snapshots.iter_mut().for_each(Snapshots::lost);
-        (self.disk, self.ledger, self.wiped) = (SimDisk::new(image), Ledger::default(), !slips(Slip::WipedNodeVotes));
+        (self.pull, self.beside) = (None, Beside::default());
+        let comes_back = slips(Slip::WipedNodeVotes) || slips(Slip::WipedNodePulls);
+        let image = if slips(Slip::WipedNodePulls) { Image::new() } else { image };
+        (self.disk, self.ledger, self.wiped) = (SimDisk::new(image), Ledger::default(), !comes_back);
     }
 
     /// Its disk fails, now or soon.
@@ -214,11 +243,23 @@ impl Machine {
         let clock = node.core.second_is_over().then(ClockSays::default);
         node.tell(Event::TurnEnds(clock), outside);
         node.keep_note(now, outside);
+        node.learn_names(now, outside);
         node.read_something(self.rng.below(12), outside);
         let patience = node.core.patience(moment);
         node.wake = now + (patience.as_millis() as u64).clamp(1, 50);
         self.recycled += self.disk.recycled_since(events);
         self.die_if_it_is_time(trace);
+        self.stop_if_behind(now, trace);
+    }
+
+    /// A node that hears that it lacks what its leader does not keep ends, and takes that from a disk.
+    fn stop_if_behind(&mut self, now: u64, trace: &mut Trace) {
+        if self.node.as_ref().is_some_and(|node| node.fell_behind && node.failed.is_none()) {
+            self.kill();
+            if let Err(why) = self.begins_to_pull(&[], now, trace) {
+                trace.wrong(format!("node {} cannot take what it lacks: {why}", self.id));
+            }
+        }
     }
 
     fn die_if_it_is_time(&mut self, trace: &mut Trace) {

@@ -13,6 +13,7 @@ use vouch_consensus::{GroupMessage, NodeId};
 use vouch_leader::ReceiveAnswer;
 use vouch_leader::testing::Around;
 use vouch_shard::core::{Command, Core, Event, Hearer, LeaderEntry, LogStanding, Moment, Request};
+use vouch_shard::{LogNames, Takers};
 use vouch_storage::{Committed, NotedCut, ReplicaFile};
 
 use crate::bugs::{Slip, slips};
@@ -26,6 +27,8 @@ use crate::trace::Trace;
 
 /// A log that is idle for so long gets a mark.
 const IDLE_MS: u64 = 100;
+/// Between two looks whether names are lacking.
+const NAMES_EVERY_MS: u64 = 500;
 /// So many entries are held by somebody who read them.
 const HELD: usize = 6;
 
@@ -52,6 +55,14 @@ pub(crate) struct Node {
     pub(crate) core: Core,
     pub(crate) appender: Appender,
     pub(crate) reader: LogReader,
+    /// It is in a run in which nodes take from others' disks what they lack.
+    pub(crate) pulls: bool,
+    /// It heard that it lacks what its leader does not keep.
+    pub(crate) fell_behind: bool,
+    /// Who takes the log from its disk.
+    pub(crate) takers: Takers,
+    /// When it looks next whether it lacks names that others need.
+    pub(crate) names_at: u64,
     pub(crate) steps: Steps,
     pub(crate) file: ReplicaFile,
     pub(crate) around: Around,
@@ -94,10 +105,10 @@ pub(crate) struct Node {
 }
 
 /// How a log stands that was appended to so long ago.
-pub(crate) fn standing(appender: &Appender, idle_ms: Option<u64>) -> LogStanding {
+pub(crate) fn standing(appender: &Appender, start: LogPosition, idle_ms: Option<u64>) -> LogStanding {
     let due_in = |idle: u64| Duration::from_millis(IDLE_MS.saturating_sub(idle));
     LogStanding {
-        start: LogPosition::START,
+        start,
         appended: appender.appended(),
         durable: appender.durable(),
         covered: appender.is_covered(),
@@ -112,7 +123,9 @@ pub(crate) fn standing(appender: &Appender, idle_ms: Option<u64>) -> LogStanding
 
 impl Node {
     fn standing(&self) -> LogStanding {
-        standing(&self.appender, Some(self.now - self.appended_at))
+        // Where nobody may take it from a disk, nobody is told that it is gone.
+        let start = if self.pulls { self.reader.start() } else { LogPosition::START };
+        standing(&self.appender, start, Some(self.now - self.appended_at))
     }
 
     pub(crate) fn begin(&mut self, moment: Moment, now: u64) {
@@ -231,6 +244,10 @@ impl Node {
                 self.failed = Some(why.to_string());
             }
             Command::Done(tell) => tell(),
+            Command::FellBehind if self.pulls => {
+                outside.trace.line(format!("{} fell behind", self.id));
+                self.fell_behind = true;
+            }
             _ => {}
         }
     }
@@ -345,6 +362,31 @@ impl Node {
             } else {
                 outside.ledger.noted(self.file.note());
             }
+        }
+    }
+
+    /// Who leads reads again the names of entries that somebody lacks, where all of the log is there, as the product's keeper does.
+    pub(crate) fn learn_names(&mut self, now: u64, outside: &mut Outside<'_>) {
+        if !self.pulls || now < self.names_at {
+            return;
+        }
+        self.names_at = now + NAMES_EVERY_MS;
+        let start = self.reader.start();
+        if !self.core.group_standing().is_some_and(|group| group.lacks_names(start)) {
+            return;
+        }
+        let known = Arc::<Mutex<LogPosition>>::default();
+        let tell = known.clone();
+        self.tell(Event::Request(Request::KeepNames(Box::new(move |from| *tell.lock().unwrap() = from))), outside);
+        let to = *known.lock().unwrap();
+        if start > LogPosition::START || to <= start {
+            return;
+        }
+        outside.trace.line(format!("{} reads names up to {to} again", self.id));
+        match LogNames::read(&self.reader, None, to) {
+            Ok(names) => self.tell(Event::Request(Request::LearnNames(names, Box::new(|| ()))), outside),
+            Err(_) if outside.rotten => {}
+            Err(error) => outside.trace.wrong(format!("node {} cannot read names: {error}", self.id)),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Who adds nodes to the group and takes some out of it.
 
+use std::collections::BTreeSet;
+
 use tokio::sync::oneshot;
 use vouch_broker::record::{NodeInvited, NodeJoined, NodeLeaves};
 use vouch_broker::state::{Applied, Outcome};
@@ -35,8 +37,18 @@ pub(crate) struct Operator {
     next: Option<Step>,
     asks: NodeId,
     again_at: u64,
+    /// Whom it ever wanted to leave.
+    leave: BTreeSet<NodeId>,
     /// It begins nothing any more.
     pub(crate) stops: bool,
+}
+
+/// Whose disks are not whole.
+#[derive(Default)]
+pub(crate) struct Hurt {
+    pub(crate) lost: BTreeSet<NodeId>,
+    /// These may be lost, or be whole again.
+    pub(crate) damaged: BTreeSet<NodeId>,
 }
 
 /// A node whose machine is to start.
@@ -44,34 +56,56 @@ pub(crate) struct Newcomer(pub(crate) NodeId);
 
 impl Operator {
     pub(crate) fn new(asks: NodeId) -> Self {
-        Self { under_way: None, next: None, asks, again_at: 2_000, stops: false }
+        Self { under_way: None, next: None, asks, again_at: 2_000, leave: BTreeSet::new(), stops: false }
     }
 
     pub(crate) fn is_idle(&self) -> bool {
         self.under_way.is_none() && self.next.is_none()
     }
 
+    /// Whether nobody among these is about to leave, as far as it knows.
+    pub(crate) fn lets_stay(&self, nodes: &[NodeId]) -> bool {
+        !nodes.iter().any(|node| self.leave.contains(node))
+    }
+
+    /// What it does next. Who lost its disk leaves before anybody else, and another node comes in its place; as long as one may lose it,
+    /// nobody else leaves.
+    fn choose(&self, began_with: usize, nodes: &[NodeId], hurt: &Hurt, rng: &mut Rng) -> Option<Step> {
+        if let Some(lost) = nodes.iter().find(|node| hurt.lost.contains(node)) {
+            return Some(Step::Leave(*lost));
+        }
+        let leave = nodes.len() > began_with && (nodes.len() >= began_with + MORE || rng.chance(2));
+        let any = nodes[rng.below(nodes.len() as u64) as usize];
+        match leave {
+            true if nodes.iter().any(|node| hurt.damaged.contains(node)) => None,
+            true => Some(Step::Leave(any)),
+            false => Some(Step::Invite),
+        }
+    }
+
     /// What it hears, and whom it asks for what. `nodes`: those that belong to the cluster, as far as anybody knows.
     pub(crate) fn act(
         &mut self,
         (now, began_with): (u64, usize),
-        nodes: &[NodeId],
+        (nodes, hurt): (&[NodeId], &Hurt),
         rng: &mut Rng,
         trace: &mut Trace,
     ) -> (Option<(NodeId, Request)>, Option<Newcomer>) {
-        let newcomer = self.listen(now, nodes, rng, trace);
+        let newcomer = self.listen(now, (nodes, hurt), rng, trace);
         if self.under_way.is_some() || now < self.again_at {
             return (None, newcomer);
         }
         if self.next.is_none() {
-            if self.stops {
+            // Who lost its disk does not come back, and is waited for as long as it is a member.
+            if self.stops && !nodes.iter().any(|node| hurt.lost.contains(node)) {
                 return (None, newcomer);
             }
-            let leave = nodes.len() > began_with && (nodes.len() >= began_with + MORE || rng.chance(2));
-            let any = nodes[rng.below(nodes.len() as u64) as usize];
-            self.next = Some(if leave { Step::Leave(any) } else { Step::Invite });
+            self.next = self.choose(began_with, nodes, hurt, rng);
         }
-        let step = self.next.take().expect("it has something to do");
+        let Some(step) = self.next.take() else { return (None, newcomer) };
+        if let Step::Leave(node) = step {
+            self.leave.insert(node);
+        }
         let (reply, answer) = Reply::new();
         let mut records = Vec::new();
         match &step {
@@ -90,7 +124,13 @@ impl Operator {
         (Some((self.asks, Request::Propose(proposal))), newcomer)
     }
 
-    fn listen(&mut self, now: u64, nodes: &[NodeId], rng: &mut Rng, trace: &mut Trace) -> Option<Newcomer> {
+    fn listen(
+        &mut self,
+        now: u64,
+        (nodes, hurt): (&[NodeId], &Hurt),
+        rng: &mut Rng,
+        trace: &mut Trace,
+    ) -> Option<Newcomer> {
         let (step, answer, asked) = self.under_way.as_mut()?;
         let answer = match answer.try_recv() {
             Ok(answer) => answer,
@@ -113,6 +153,10 @@ impl Operator {
             (Step::Join(node), _) => {
                 self.again_at = now + 500 + rng.below(3_000);
                 return Some(Newcomer(node));
+            }
+            (Step::Leave(lost), Err(_)) if hurt.lost.contains(&lost) => {
+                self.asks = nodes[rng.below(nodes.len() as u64) as usize];
+                self.again_at = now + 200;
             }
             (Step::Leave(_), _) => self.again_at = now + 500 + rng.below(3_000),
         }

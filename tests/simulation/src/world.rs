@@ -1,7 +1,6 @@
 //! The run: what happens when, all of it decided by a seed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
@@ -12,14 +11,18 @@ use vouch_commitlog::simulated::{Image, LOSSES, Rng};
 use vouch_shard::core::Request;
 
 use crate::beginning::{first_entries, first_image};
-use crate::bugs::{self, Injected};
+use crate::bugs;
 use crate::checks::{self, Committed, Fate};
 use crate::clients::{Client, Names, Surroundings};
 use crate::faults::{self, Faults, Mood, Stage};
+
 use crate::guests::{GuestView, Guests};
 use crate::machine::{Machine, Snapshots};
 use crate::network::{Frame, Network, Weather};
-use crate::operator::{Newcomer, Operator};
+use crate::node::Node;
+use crate::operator::{Hurt, Newcomer, Operator};
+use crate::plan::{Failure, Plan, Report};
+use crate::pulling::Pulls;
 use crate::retention::Retention;
 use crate::trace::Trace;
 
@@ -29,72 +32,13 @@ const HEALED_WITHIN_MS: u64 = 60_000;
 const RELEASES: u64 = 0x7265_6c65_6173_6573;
 /// The same for what guests do.
 const GUESTS: u64 = 0x6775_6573_7473;
+/// The same for what is taken from others' disks.
+const PULLS: u64 = 0x0070_756c_6c73;
 
-/// What is run.
-#[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    /// Decides everything.
-    pub seed: u64,
-    /// Voters.
-    pub nodes: u64,
-    /// How long things go wrong, in milliseconds of virtual time.
-    pub faults_ms: u64,
-    /// Clients.
-    pub clients: usize,
-    /// Nodes come and go.
-    pub changes: bool,
-    /// Guests are asked about messages and transactions, and stage effects.
-    pub guests: bool,
-    /// What is done wrong, if anything is.
-    pub bug: Option<Injected>,
-}
-
-/// What a run was.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// Milliseconds of virtual time.
-    pub virtual_ms: u64,
-    /// Calls of clients that were answered.
-    pub calls: u64,
-    /// Of those, how many were done.
-    pub done: u64,
-    /// What went wrong on purpose.
-    pub faults: Faults,
-    /// Terms with a leader.
-    pub terms: u64,
-    /// Files of segments that were released and became segments again.
-    pub recycled: u64,
-    /// Starts from a snapshot.
-    pub from_snapshots: u64,
-    /// Answers of guests with something staged, by what came of them.
-    pub answers: BTreeMap<Fate, u64>,
-    /// Of all that happened: equal for equal runs.
-    pub digest: u64,
-}
-
-/// What did not hold, and how it came to that.
-#[derive(Debug)]
-pub struct Failure {
-    /// The run.
-    pub plan: Plan,
-    /// What is wrong.
-    pub wrong: String,
-    /// When it was found, in milliseconds of virtual time.
-    pub virtual_ms: u64,
-    /// The last lines of what happened.
-    pub trace: String,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n{:?}: {}", self.trace, self.plan, self.wrong)
-    }
-}
-
-struct World {
-    plan: Plan,
-    rng: Rng,
-    now: u64,
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) rng: Rng,
+    pub(crate) now: u64,
     began: Instant,
     /// Who changes the members, if they change.
     operator: Option<Operator>,
@@ -104,19 +48,20 @@ struct World {
     guests: Option<Guests>,
     /// What came of their answers.
     answers: BTreeMap<Fate, u64>,
-    machines: Vec<Machine>,
+    pub(crate) machines: Vec<Machine>,
     /// When a machine that is down starts again.
-    starts_at: Vec<u64>,
-    network: Network,
+    pub(crate) starts_at: Vec<u64>,
+    pub(crate) network: Network,
     clients: Vec<Client>,
     names: Names,
     ids: u64,
     history: Vec<checks::Event>,
     /// What was read of messages that were handed out, and where they lie.
     served: Vec<(RecordPosition, u64)>,
-    committed: Committed,
-    faults: Faults,
-    trace: Trace,
+    pub(crate) committed: Committed,
+    pub(crate) faults: Faults,
+    pub(crate) pulls: Pulls,
+    pub(crate) trace: Trace,
     mood: Mood,
     next_fault: u64,
 }
@@ -144,8 +89,8 @@ impl World {
         let mut rng = Rng::new(plan.seed);
         // By numbers of its own: runs in which nothing is released are what they would be if there were no releases.
         let mut releases = Rng::new(plan.seed ^ RELEASES);
-        let retention =
-            (!plan.changes && !plan.guests && releases.chance(2)).then(|| Retention::new(Rng::new(releases.next())));
+        let released = plan.pulls || !plan.changes && !plan.guests && releases.chance(2);
+        let retention = released.then(|| Retention::new(Rng::new(releases.next())));
         let (image, names) = first_image(plan.nodes, retention.is_some(), plan.guests);
         let began = Instant::now();
         let ids = || (1..=plan.nodes).map(NodeId);
@@ -162,6 +107,8 @@ impl World {
         for machine in machines.iter_mut().filter(|_| snapshots) {
             machine.snapshots = Some(Snapshots::new(Rng::new(releases.next())));
         }
+        let catch_up = plan.pulls.then(|| 8 << Rng::new(plan.seed ^ PULLS).below(4) << 10);
+        machines.iter_mut().for_each(|machine| machine.catch_up = catch_up);
         let mut committed = Committed::default();
         for (name, entry) in first_entries(&image) {
             committed.begins_with(name, entry);
@@ -186,6 +133,7 @@ impl World {
             served: Vec::new(),
             committed,
             faults: Faults::default(),
+            pulls: Pulls::default(),
             trace: Trace::default(),
             mood,
             next_fault: 1_500,
@@ -195,6 +143,8 @@ impl World {
     fn live(&mut self) -> Result<(), String> {
         while self.now < self.plan.faults_ms {
             if self.now >= self.next_fault {
+                let members: Vec<_> = self.members().all().into_iter().collect();
+                let stay = self.operator.as_ref().is_some_and(|operator| operator.lets_stay(&members));
                 let Self { machines, network, rng, faults, trace, mood, now, plan, .. } = &mut *self;
                 let quiet = faults::strike(
                     mood,
@@ -206,9 +156,13 @@ impl World {
                         trace,
                         now: *now,
                         fixed: !plan.changes,
+                        replaced: plan.pulls && stay,
                         guests: plan.guests,
                     },
                 );
+                if self.plan.pulls && self.rng.chance(12) {
+                    self.goes_away();
+                }
                 self.next_fault = self.now + 20 + self.rng.below(600) + quiet;
             }
             self.meet();
@@ -253,7 +207,7 @@ impl World {
             if machine.node.as_ref().is_some_and(|node| node.failed.is_some()) {
                 machine.kill();
             }
-            if machine.node.is_some() || machine.wiped || machine.left {
+            if machine.runs() || machine.wiped || machine.left {
                 continue;
             }
             if self.now == 0 || *starts_at > 0 && *starts_at <= self.now {
@@ -288,6 +242,7 @@ impl World {
         for (at, (frames, requests)) in frames.into_iter().zip(requests).enumerate() {
             self.turn(at, frames, requests)?;
         }
+        self.pulls_act()?;
         self.trace.holds()
     }
 
@@ -340,11 +295,13 @@ impl World {
                 self.must_be_durable(&before, index, checksum)?;
             }
             let machine = &self.machines[at];
-            let node = machine.node.as_ref().filter(|_| !machine.rotten && !self.committed.knows(index));
+            // What a header says of its entry's checksum is not covered by its own.
+            let is_it = |node: &&Node| node.reader().checkpoint_at(position).ok() == Some(entry);
+            let node = machine.node.as_ref().filter(|_| !self.committed.knows(index)).filter(is_it);
             let read = node.and_then(|node| node.reader().entry_at(position).ok());
             read.into_iter().for_each(|entry| self.committed.learn(entry));
         }
-        let all_have = self.all_have();
+        let all_have = if self.plan.pulls { u64::MAX } else { self.all_have() };
         if self.machines[at].keep_snapshots(all_have, &mut self.trace) {
             self.faults.count("power cut while segments are released");
         }
@@ -437,10 +394,12 @@ impl World {
                 machine.left = true;
             }
         }
-        let Self { operator, rng, trace, now, plan, .. } = self;
+        let Self { operator, rng, trace, now, plan, machines, .. } = self;
         let Some(operator) = operator else { return };
         let there: Vec<_> = members.into_iter().collect();
-        let (asked, newcomer) = operator.act((*now, plan.nodes as usize), &there, rng, trace);
+        let with = |is: fn(&&Machine) -> bool| machines.iter().filter(is).map(|machine| machine.id).collect();
+        let hurt = Hurt { lost: with(|machine| machine.wiped), damaged: with(|machine| machine.rotten) };
+        let (asked, newcomer) = operator.act((*now, plan.nodes as usize), (&there, &hurt), rng, trace);
         if let Some((node, request)) = asked
             && let Some(requests) = requests.get_mut(node.0 as usize - 1)
         {
@@ -457,6 +416,10 @@ impl World {
             let next = NodeId(self.machines.len() as u64 + 1);
             let mut machine = Machine::new(next, Image::new(), Rng::new(self.rng.next()), self.began);
             machine.left = next != id;
+            if let Some(first) = self.machines.first().filter(|first| first.catch_up.is_some()) {
+                machine.catch_up = first.catch_up;
+                machine.snapshots = Some(Snapshots::new(Rng::new(self.rng.next())));
+            }
             self.machines.push(machine);
             self.starts_at.push(self.now + 1 + self.rng.below(500));
         }
@@ -477,6 +440,8 @@ impl World {
             let state = node.core.state();
             next_change(state.members(), state.nodes(), &all.all()).is_none()
         });
+        let is_lost = |machine: &&Machine| machine.wiped && all.all().contains(&machine.id);
+        let steady = steady && (self.operator.is_none() || !self.machines.iter().any(|machine| is_lost(&machine)));
         let idle = self.clients.iter().all(Client::is_idle) && self.operator.iter().all(Operator::is_idle);
         one_log && steady && idle && self.guests_are_idle() && members().any(leads)
     }
@@ -555,6 +520,7 @@ impl World {
             terms: self.committed.terms() as u64,
             recycled: self.machines.iter().map(|machine| machine.recycled).sum(),
             from_snapshots: self.machines.iter().map(|machine| machine.began_from_one).sum(),
+            pulls: self.pulls,
             answers: self.answers.clone(),
             digest: self.trace.digest(),
         }

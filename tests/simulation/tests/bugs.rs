@@ -47,6 +47,14 @@ const FOUND: &[(&str, u64)] = &[
     ("a leader that cannot read what it is to send leads on", 52),
     ("a leader that was taken out of the group leads on", 700),
     ("a start that counts on the members of long ago", 1),
+    ("what was pulled takes its place before it is durable", 14),
+    ("a pulled log without the note of its node", 8),
+    ("a damaged node takes part before it is repaired", 20),
+    ("released what a follower needs", 8),
+    ("released what is being pulled", 71),
+    ("an offer taken that ends too early", 58),
+    ("a wiped node pulls under its old id", 13),
+    ("a second pull begun over the first", 236),
     ("effects applied with a repeated end", 1),
     ("effects applied with a stale check number", 1),
     ("effects applied with an acked lease", 1),
@@ -71,12 +79,25 @@ const OF_GUESTS: [&str; 7] = [
     "an effect of a call that outlived its lease",
 ];
 
+/// Those that are made where what is gone is taken from others' disks, and nowhere else.
+const OF_PULLS: [&str; 8] = [
+    "what was pulled takes its place before it is durable",
+    "a pulled log without the note of its node",
+    "a damaged node takes part before it is repaired",
+    "released what a follower needs",
+    "released what is being pulled",
+    "an offer taken that ends too early",
+    "a wiped node pulls under its old id",
+    "a second pull begun over the first",
+];
+
 /// Short runs and long ones, of three voters and of five.
 fn plan(name: &str, seed: u64, bug: Option<Injected>) -> Plan {
+    let pulls = OF_PULLS.contains(&name);
     let changes = OF_MEMBERS.contains(&name);
     let nodes = if seed.is_multiple_of(4) && !changes { 5 } else { 3 };
     let faults_ms = [4_000, 8_000, 15_000][(seed % 3) as usize];
-    Plan { seed, nodes, faults_ms, clients: 6, changes, guests: OF_GUESTS.contains(&name), bug }
+    Plan { seed, nodes, faults_ms, clients: 6, changes, guests: OF_GUESTS.contains(&name), pulls, bug }
 }
 
 fn search(name: &str, bug: Injected) -> Option<(u64, Duration, Box<Failure>)> {

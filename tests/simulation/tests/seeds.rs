@@ -4,16 +4,22 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use vouch_simulation::checks::Fate;
-use vouch_simulation::{Plan, Report, run};
+use vouch_simulation::{Plan, Pulls, Report, run};
 
 fn plan(seed: u64) -> Plan {
     let nodes = if seed.is_multiple_of(3) { 5 } else { 3 };
-    Plan { seed, nodes, faults_ms: 15_000, clients: 6, changes: seed.is_multiple_of(2), guests: false, bug: None }
+    let (changes, pulls) = (seed.is_multiple_of(2), seed / 4 % 2 == 1);
+    Plan { seed, nodes, faults_ms: 15_000, clients: 6, changes, guests: false, pulls, bug: None }
+}
+
+/// The same where what is gone is taken from others' disks.
+fn with_pulls(seed: u64) -> Plan {
+    Plan { pulls: true, ..plan(seed) }
 }
 
 /// The same with guests.
 fn with_guests(seed: u64) -> Plan {
-    Plan { guests: true, ..plan(seed) }
+    Plan { guests: true, pulls: false, ..plan(seed) }
 }
 
 fn must(plan: Plan) -> Report {
@@ -31,6 +37,18 @@ fn seeds_that_are_fixed() {
     // Segments leave logs, come back under other names, and nodes go on from snapshots.
     println!("{recycled} segments were recycled, {from_snapshots} starts went on from a snapshot");
     assert!(recycled > 0 && from_snapshots > 0);
+}
+
+#[test]
+fn seeds_with_pulls() {
+    let mut pulls = Pulls::default();
+    for seed in 1..=30 {
+        pulls.add(must(with_pulls(seed)).pulls);
+    }
+    // What is gone is taken from others' disks, by all who may lack it; and not all goes well.
+    println!("taken from others' disks: {pulls:?}");
+    let Pulls { done, joins, repairs, cut_short, deaths } = pulls;
+    assert!(joins > 0 && repairs > 0 && done > joins + repairs && cut_short > 0 && deaths > 0);
 }
 
 #[test]
@@ -52,11 +70,16 @@ fn seeds_that_failed_once() {
     for seed in [1_795_920_571_303_664_226, 1_795_922_810_549_792_123] {
         must(plan(seed));
     }
+    // Damaged nodes that waited for ever: for a leader whose own log was damaged, and for one of a later term.
+    let pulls = |nodes, seed| Plan { nodes, changes: false, ..with_pulls(seed) };
+    for plan in [pulls(5, 308), pulls(3, 20_063)] {
+        must(plan);
+    }
 }
 
 #[test]
 fn a_seed_repeats_a_run_to_the_bit() {
-    for plan in [plan(4), with_guests(4)] {
+    for plan in [plan(4), with_guests(4), with_pulls(2)] {
         let digests = [plan, plan].map(|plan| must(plan).digest);
         assert_eq!(digests[0], digests[1]);
     }
@@ -68,11 +91,14 @@ fn fresh_seeds() {
         std::env::var("VOUCH_SIMULATION_SECONDS").map_or(10, |text| text.parse().expect("a number of seconds"));
     let first = std::env::var("VOUCH_SEED").ok().map(|text| text.parse().expect("a seed"));
     let clock = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let only_pulls = std::env::var("VOUCH_SIMULATION_KIND").is_ok_and(|kind| kind == "pulls");
     let (began, mut seed) = (Instant::now(), first.unwrap_or_else(clock));
     println!("the first seed is {seed}; VOUCH_SEED repeats it, VOUCH_SIMULATION_SECONDS says for how long");
     let mut all = Report::default();
     while began.elapsed() < Duration::from_secs(seconds) {
-        let report = must(if seed / 2 % 2 == 0 { plan(seed) } else { with_guests(seed) });
+        let next = if seed / 2 % 2 == 0 { plan(seed) } else { with_guests(seed) };
+        let report = must(if only_pulls { with_pulls(seed) } else { next });
+        all.pulls.add(report.pulls);
         all.virtual_ms += report.virtual_ms;
         all.calls += report.calls;
         all.done += report.done;
@@ -89,6 +115,7 @@ fn fresh_seeds() {
     }
     let wall = began.elapsed().as_secs_f64();
     let a_second = |number: u64| (number as f64 / wall).round();
+    println!("taken from others' disks in all: {:?}", all.pulls);
     println!(
         "{:.0} s of virtual time in {wall:.0} s; in each: {} calls ({} done), {} faults, {} leaders, {} segments recycled, {} starts \
          from a snapshot\nanswers of guests in all: {:?}\n{:?}",

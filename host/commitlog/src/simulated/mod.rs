@@ -9,6 +9,7 @@
 
 mod disk;
 mod event;
+mod files;
 mod handed_out;
 mod notes;
 mod platter;
@@ -18,6 +19,7 @@ mod steps;
 
 pub use disk::SimDisk;
 pub use event::{DiskEvent, Image, LOSSES, PowerLoss, SimFault};
+pub use files::{look, open_read_only};
 pub use notes::{open_note, read_note};
 pub use rng::Rng;
 pub use rot::log_file;

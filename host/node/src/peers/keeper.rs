@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use vouch_broker::record::NodeMoved;
 use vouch_cluster::{NodeAddresses, NodeId};
-use vouch_commitlog::{LogPosition, LogReader};
+use vouch_commitlog::LogReader;
 use vouch_consensus::Role;
 use vouch_shard::{GroupStanding, Shard, WhoBelongs};
 
@@ -90,11 +90,7 @@ impl PeerKeeper {
     /// beginning. Of a log that begins later
     /// they take a snapshot from the disk.
     async fn get_ready(&self, standing: &GroupStanding) {
-        let leads = matches!(standing.role, Role::Leads { .. });
-        let is_behind = || standing.followers.iter().any(|other| other.is_heard && other.durable < standing.names_from);
-        if leads
-            && standing.names_from > 0
-            && (standing.awaits_others || self.log.start() == LogPosition::START && is_behind())
+        if standing.lacks_names(self.log.start())
             && let Err(why) = self.shard.get_ready_for_others(self.log.clone()).await
         {
             tracing::error!(%why, "the log cannot be made ready for other nodes");

@@ -4,7 +4,7 @@ use std::io::{self, SeekFrom};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::fs::File;
@@ -13,12 +13,12 @@ use tokio::task::spawn_blocking;
 use vouch_broker::NotDone;
 use vouch_cluster::NodeId;
 use vouch_commitlog::LogPosition;
-use vouch_consensus::Role;
-use vouch_shard::{HeldLog, Shard};
-use vouch_storage::{OfferedBy, PullOffer, open_offered};
+use vouch_shard::{HeldLog, Shard, Takers};
+use vouch_storage::{PullOffer, open_offered};
 use vouch_transport::{PeerIdentity, ServeFiles};
 
-/// Under this name stands what is offered at this moment.
+/// Under this name stands what is offered at this moment. In place of an offset it is asked for from the latest term that the node
+/// noted which asks.
 pub(super) const OFFER: &str = "offer";
 /// Under this name stands nothing: whoever asks for it has all that he wanted.
 pub(super) const TAKEN: &str = "taken";
@@ -31,52 +31,12 @@ const STARTS_WITHIN: Duration = Duration::from_secs(300);
 
 type Source = Pin<Box<dyn AsyncRead + Send>>;
 
-/// Who takes what at the moment. As long as there is one, others are told to ask again: each reads as much as this node's disk gives
-/// beside what it has to do.
-struct Taker {
-    node: NodeId,
-    log: Range<LogPosition>,
-    until: Instant,
-}
-
 /// Offers the shard's files, to one node at a time.
 #[derive(Clone)]
 pub(super) struct ShardFiles {
-    pub(super) data_dir: PathBuf,
-    pub(super) shard: Arc<Shard>,
-    pub(super) takers: Arc<Takers>,
-}
-
-/// Who takes what this node offers.
-#[derive(Default)]
-pub(super) struct Takers(Mutex<Option<Taker>>);
-
-impl Takers {
-    /// Whether the node may take something now, since no other one does.
-    fn may_begin(&self, node: NodeId, now: Instant) -> Result<(), NodeId> {
-        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(taker) if taker.node != node && now < taker.until => Err(taker.node),
-            _ => Ok(()),
-        }
-    }
-
-    fn begin(&self, taker: Taker) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(taker);
-    }
-
-    /// The node asks for more: what it takes of the log, which is kept so much longer. Nothing where it has no offer any more.
-    fn goes_on(&self, node: NodeId, now: Instant) -> Option<Range<LogPosition>> {
-        let mut taker = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let taker = taker.as_mut().filter(|taker| taker.node == node && now < taker.until)?;
-        taker.until = now + ASKS_WITHIN;
-        Some(taker.log.clone())
-    }
-
-    /// The node has all: from where on it needs the log now.
-    fn end(&self, node: NodeId) -> Option<LogPosition> {
-        let mut taker = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        taker.take_if(|taker| taker.node == node).map(|taker| taker.log.end)
-    }
+    data_dir: PathBuf,
+    shard: Arc<Shard>,
+    takers: Arc<Takers>,
 }
 
 impl ServeFiles for ShardFiles {
@@ -89,7 +49,7 @@ impl ServeFiles for ShardFiles {
     ) -> io::Result<impl AsyncRead + Send + Unpin + 'static> {
         let node = NodeId(peer.node);
         match name {
-            OFFER => self.offer(node).await,
+            OFFER => self.offer(node, from).await,
             TAKEN => Ok(self.taken(node)),
             LEFT => Ok(self.left(node)),
             name => self.file(node, name, from, len).await,
@@ -98,15 +58,22 @@ impl ServeFiles for ShardFiles {
 }
 
 impl ShardFiles {
+    /// Those of this shard, which lies below the folder.
+    pub(super) fn of(data_dir: PathBuf, shard: Arc<Shard>) -> Self {
+        Self { data_dir, shard, takers: Arc::new(Takers::new(ASKS_WITHIN)) }
+    }
+
     fn hold(&self, by: NodeId, taken: Range<LogPosition>, within: Duration) {
         self.shard.hold(HeldLog { by, taken, until: Instant::now() + within });
     }
 
-    /// What there is, for this node. From now on the log is kept for it, until it has asked for nothing for a while.
+    /// What there is, for this node, which was in this term. From now on the log is kept for it, until it has asked for nothing for a
+    /// while.
     ///
     /// # Errors
     /// Another node takes something, or the folder is just being tidied: to be asked for again.
-    async fn offer(&self, node: NodeId) -> io::Result<Source> {
+    async fn offer(&self, node: NodeId, term: u64) -> io::Result<Source> {
+        self.shard.hear_term(term, node).await.map_err(refused)?;
         let busy = |taker| other(format!("node {taker} is taking the log from this one; ask again when it has it"));
         self.takers.may_begin(node, Instant::now()).map_err(busy)?;
         // All stays while it is looked at.
@@ -116,7 +83,6 @@ impl ShardFiles {
             self.hold(node, LogPosition::BEYOND..LogPosition::BEYOND, Duration::ZERO);
             return offer.map(|_| unreachable!("it is none"));
         };
-        let until = Instant::now() + ASKS_WITHIN;
         let log = LogPosition(offer.log_start)..LogPosition(offer.log_end);
         tracing::info!(
             %node,
@@ -125,7 +91,7 @@ impl ShardFiles {
             to = log.end.0,
             "offering the log to another node, which lacks some of it"
         );
-        self.takers.begin(Taker { node, log: log.clone(), until });
+        self.takers.begin(node, log.clone(), Instant::now());
         self.hold(node, log, ASKS_WITHIN);
         let document: Source = Box::pin(io::Cursor::new(offer.encode()));
         Ok(document)
@@ -134,16 +100,13 @@ impl ShardFiles {
     /// The files, and how far this node is. What it knows to be committed stays so, whoever leads: so any member may offer it. That it
     /// leads is asked before the end of its log: what it hears of others later was not acknowledged to it then.
     async fn look(&self) -> io::Result<PullOffer> {
-        let refused = |why: NotDone| other(why.to_string());
         let data_dir = self.data_dir.clone();
         let offer = spawn_blocking(move || PullOffer::of_folder(&data_dir)).await;
         let mut offer = offer.map_err(|error| other(error.to_string()))?.map_err(|why| other(why.to_string()))?;
         let last_index = self.shard.index_before(LogPosition(offer.log_end)).await.map_err(refused)?;
         let last_index = last_index.ok_or_else(|| other("what is committed here moved on; ask again".to_owned()))?;
         let group = self.shard.group().await.map_err(refused)?;
-        // Only who has applied an entry of its own term is a leader that everybody's word of before has reached.
-        let leads = matches!(group.role, Role::Leads { since } if group.committed >= since.index);
-        offer.by = OfferedBy { term: group.term, leads, last_index, written_index: group.last };
+        offer.by = group.offers(last_index);
         Ok(offer)
     }
 
@@ -182,31 +145,10 @@ impl ShardFiles {
     }
 }
 
-fn other(why: String) -> io::Error {
-    io::Error::other(why)
+fn refused(why: NotDone) -> io::Error {
+    other(why.to_string())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_node_takes_at_a_time_until_it_has_all_or_asks_for_nothing_more() {
-        let (takers, now) = (Takers::default(), Instant::now());
-        let taker = |node, until| Taker { node: NodeId(node), log: LogPosition(1)..LogPosition(9), until };
-        assert_eq!((takers.may_begin(NodeId(2), now), takers.goes_on(NodeId(2), now)), (Ok(()), None));
-        takers.begin(taker(2, now + ASKS_WITHIN));
-        assert_eq!(takers.may_begin(NodeId(2), now), Ok(()), "it may begin anew");
-        assert_eq!(takers.may_begin(NodeId(3), now), Err(NodeId(2)));
-        let later = now + ASKS_WITHIN / 2;
-        assert_eq!(
-            (takers.goes_on(NodeId(3), later), takers.goes_on(NodeId(2), later)),
-            (None, Some(LogPosition(1)..LogPosition(9)))
-        );
-        assert_eq!(takers.may_begin(NodeId(3), now + ASKS_WITHIN), Err(NodeId(2)), "it asked meanwhile");
-        let silent = later + ASKS_WITHIN;
-        assert_eq!((takers.may_begin(NodeId(3), silent), takers.goes_on(NodeId(2), silent)), (Ok(()), None));
-        assert_eq!((takers.end(NodeId(3)), takers.end(NodeId(2))), (None, Some(LogPosition(9))));
-        assert_eq!(takers.may_begin(NodeId(3), now), Ok(()));
-    }
+fn other(why: String) -> io::Error {
+    io::Error::other(why)
 }

@@ -202,7 +202,7 @@ impl Others {
 
     /// Takes all from one node. Where that does not come about, the other hears that it need not wait.
     async fn pull_from(&self, node: u64, stage: &mut PullStage, progress: &StartProgress) -> Result<(), NotNow> {
-        let offer = self.offer(node).await?;
+        let offer = self.offer(node, stage.term()).await?;
         let taken = self.take_offered(node, &offer, stage, progress).await;
         // If it does not hear that, it notices.
         self.say(node, if taken.is_ok() { TAKEN } else { LEFT }).await;
@@ -265,8 +265,8 @@ impl Others {
         }
     }
 
-    async fn offer(&self, node: u64) -> Result<PullOffer, NotNow> {
-        let mut pull = self.transport.pull(node, OFFER, 0, OFFER_MAX).await?;
+    async fn offer(&self, node: u64, term: u64) -> Result<PullOffer, NotNow> {
+        let mut pull = self.transport.pull(node, OFFER, term, OFFER_MAX).await?;
         let mut document = Vec::new();
         while let Some(chunk) = pull.next().await? {
             document.extend_from_slice(&chunk);

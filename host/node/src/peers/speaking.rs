@@ -162,7 +162,7 @@ impl Speaking {
         let group = nodes.clone();
         let handlers = PeerHandlers::default()
             .group(move |from, shard, datagram| group.receive(from, shard, datagram))
-            .files(ShardFiles { data_dir: self.data_dir.clone(), shard: shard.clone(), takers: Arc::default() })
+            .files(ShardFiles::of(self.data_dir.clone(), shard.clone()))
             .calls(calls)
             .sessions(sessions);
         let (transport, address) = (nodes.transport.clone(), self.settings.listen.clone());

@@ -7,8 +7,9 @@ use vouch_broker::state::Copies;
 use vouch_broker::{Millis, NothingStored, State};
 use vouch_cluster::{GroupMembers, NodeId};
 use vouch_commitlog::{AppendError, Appended, EntryHeader, LogPosition, Shortage};
-use vouch_consensus::{FollowerProgress, GroupMessage, Role};
+use vouch_consensus::{FollowerProgress, GroupMessage, Role, Said};
 use vouch_leader::{Batch, Leader, Poll};
+use vouch_storage::OfferedBy;
 
 use super::Hearer;
 use super::LeaderEntry;
@@ -107,6 +108,16 @@ pub enum Request {
     Stop,
 }
 
+impl Request {
+    /// A member on which no replica runs was in this term: then this one is, too, and who led in an earlier one leads no more. That
+    /// member may have acknowledged something to a leader of its term, so it takes the word of none of an earlier one for how far its own
+    /// log went; and since it says nothing to the others itself, such a leader would lead on for ever.
+    pub fn was_in(term: u64, member: NodeId, own: NodeId) -> Self {
+        let body = Said::HeartbeatAnswer { commit: 0 };
+        Self::Message(GroupMessage { from: member, to: own, term, body }, Vec::new())
+    }
+}
+
 /// A stretch of the log that another node takes from this one's disk.
 #[derive(Clone, Debug)]
 pub struct HeldLog {
@@ -160,6 +171,24 @@ pub struct GroupStanding {
     pub committed_to: Option<LogPosition>,
     /// How far the others are, in the order of their ids; nothing where it does not lead.
     pub followers: Vec<FollowerProgress>,
+}
+
+impl GroupStanding {
+    /// What this replica says of itself to another node that is to take its log up to the entry with this index. It leads only if it
+    /// has applied an entry of its own term: then everybody's word of before has reached it.
+    pub fn offers(&self, last_index: u64) -> OfferedBy {
+        let leads = matches!(self.role, Role::Leads { since } if self.committed >= since.index);
+        OfferedBy { term: self.term, leads, last_index, written_index: self.last }
+    }
+
+    /// Whether it must learn names that it does not know: it leads, and somebody lacks entries that are all in its log, which begins
+    /// here. Of a log that begins later they take a snapshot from the disk.
+    pub fn lacks_names(&self, log_start: LogPosition) -> bool {
+        let is_behind = || self.followers.iter().any(|other| other.is_heard && other.durable < self.names_from);
+        matches!(self.role, Role::Leads { .. })
+            && self.names_from > 0
+            && (self.awaits_others || log_start == LogPosition::START && is_behind())
+    }
 }
 
 /// How the log stands, as its core must know before it decides.

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use vouch_broker::State;
 use vouch_broker::record::FEATURE_LEVEL;
-use vouch_commitlog::{CommitLog, LogConfig, LogPosition, SEGMENT_HEADER_LEN, SurveyProgress, Verification};
+use vouch_commitlog::{
+    Checkpoint, CommitLog, LogConfig, LogPosition, ReadOnlyLog, SEGMENT_HEADER_LEN, SurveyProgress, Verification,
+};
 use vouch_consensus::EntryId;
 
 use super::compare::compare;
@@ -50,14 +52,17 @@ pub(crate) struct CheckedFolder {
 }
 
 /// What the folder of a shard must hold.
-pub(crate) struct ExpectedShard {
-    pub(crate) cluster_id: [u8; 16],
+pub struct ExpectedShard {
+    /// Whose log it is.
+    pub cluster_id: [u8; 16],
     /// Bytes in a segment of the log.
-    pub(crate) segment_size: u64,
-    pub(crate) log_start: LogPosition,
-    pub(crate) log_end: LogPosition,
+    pub segment_size: u64,
+    /// Where the log begins.
+    pub log_start: LogPosition,
+    /// Where it ends.
+    pub log_end: LogPosition,
     /// Position that the snapshot covers; `None`: the log tells everything.
-    pub(crate) snapshot: Option<LogPosition>,
+    pub snapshot: Option<LogPosition>,
 }
 
 /// What a folder must hold.
@@ -122,25 +127,45 @@ pub(crate) fn check_shard(
     };
     let opened = CommitLog::open_read_only(&log, LogPosition(0), &mut progress);
     let opened = opened.map_err(|error| damaged(&log_folder, error))?;
-    check_extent(&opened.verification, expected).map_err(|why| damaged(&log_folder, why))?;
+    read_on(opened, (checkpoint, &mut state), expected).map_err(|why| damaged(&log_folder, why))
+}
 
+/// The same of a log that is opened from its first segment on, and of the state with which a snapshot goes on that covers this entry.
+/// Gives its last entry.
+///
+/// # Errors
+/// Why a start would not go on with it.
+pub fn check_log(
+    opened: ReadOnlyLog,
+    (checkpoint, mut state): (Option<Checkpoint>, State),
+    expected: &ExpectedShard,
+) -> Result<EntryId, String> {
+    read_on(opened, (checkpoint, &mut state), expected).map(|checked| checked.last)
+}
+
+fn read_on(
+    opened: ReadOnlyLog,
+    (checkpoint, state): (Option<Checkpoint>, &mut State),
+    expected: &ExpectedShard,
+) -> Result<CheckedFolder, String> {
+    check_extent(&opened.verification, expected)?;
     let reader = opened.reader;
     if let Some(checkpoint) = checkpoint
         && reader.checkpoint_at(checkpoint.position).ok() != Some(checkpoint)
     {
-        return Err(damaged(folder, "the snapshot is not one of this log"));
+        return Err("the snapshot is not one of this log".to_owned());
     }
     let from = checkpoint.map_or(expected.log_start, |checkpoint| checkpoint.end);
     let named = |index, term| EntryId { index, term };
     let mut last = checkpoint.map_or_else(EntryId::default, |covered| named(covered.index, covered.term));
     for entry in reader.entries_from(from) {
-        let entry = entry.map_err(|error| damaged(&log_folder, error))?;
-        replay(&mut state, &entry).map_err(|error| damaged(&log_folder, error))?;
+        let entry = entry.map_err(|error| error.to_string())?;
+        replay(state, &entry).map_err(|error| error.to_string())?;
         last = named(entry.index, entry.term);
     }
-    check_feature_level(&state, FEATURE_LEVEL).map_err(|error| damaged(folder, error))?;
+    check_feature_level(state, FEATURE_LEVEL).map_err(|error| error.to_string())?;
     let of_several = state.members().all().len() > 1;
-    Ok(CheckedFolder { newest_record_ms: state.cluster().clock.0, of_several, next: NewLife::after(&state), last })
+    Ok(CheckedFolder { newest_record_ms: state.cluster().clock.0, of_several, next: NewLife::after(state), last })
 }
 
 /// The log is whole, and reaches exactly as far as it should.

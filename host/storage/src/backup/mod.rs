@@ -28,14 +28,14 @@ use vouch_broker::ShardId;
 
 use crate::layout::ShardFolder;
 
-pub use check::check_backup;
-pub(crate) use check::{ExpectedShard, check_shard};
-pub(crate) use copy::hexadecimal;
+pub(crate) use check::check_shard;
+pub use check::{ExpectedShard, check_backup, check_log};
+pub(crate) use copy::{Extent, hexadecimal};
 pub use error::BackupError;
 pub(crate) use error::failed;
 use error::{MANIFEST_FILE, damaged};
 pub use note::read as last_backup_ms;
-pub(crate) use plan::{BackupTrouble, Plan, plan};
+pub(crate) use plan::{BackupTrouble, Plan, extent_of_segment, plan};
 pub(crate) use planned::{FileKind, Planned};
 pub use progress::{BackupProgress, BackupStep, OnProgress};
 pub use restore::{Restored, restore};

@@ -106,15 +106,20 @@ pub(crate) fn plan(data_dir: &Path) -> Result<Plan, BackupTrouble> {
         return Err(if node_runs { BackupTrouble::Changed(why) } else { BackupError::SourceDamaged(why).into() });
     }
     for start in segments {
-        // A segment that is full leads to one that may be empty: its header belongs to the log.
-        let data = size.min(log_end.since(start).max(SEGMENT_HEADER_LEN));
         let path = named(&shard_of(Path::new("")).segment(start));
         let from = data_dir.join(&path);
-        files.push(Planned { kind: FileKind::Segment, path, from, extent: Extent { data, length: size } });
+        let extent = extent_of_segment(start, log_end, size);
+        files.push(Planned { kind: FileKind::Segment, path, from, extent });
     }
     files.extend(components(data_dir)?);
     let snapshot = checkpoint.map(|checkpoint| checkpoint.end);
     Ok(Plan { cluster_id, segment_size: size, log_start, log_end, snapshot, node_runs, files })
+}
+
+/// How much counts of a segment of a log that is copied up to its end. One that is full leads to one that may be empty: its header
+/// belongs to the log.
+pub(crate) fn extent_of_segment(start: LogPosition, log_end: LogPosition, size: u64) -> Extent {
+    Extent { data: size.min(log_end.since(start).max(SEGMENT_HEADER_LEN)), length: size }
 }
 
 /// Everything before this position belongs into the backup, and whether a node runs on the folder.

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use vouch_commitlog::LogPosition;
 
 use super::PullError;
-use crate::backup::{self, BackupTrouble, FileKind, Plan, Planned};
+use crate::backup::{self, BackupTrouble, Extent, FileKind, Plan, Planned};
 use crate::layout::ShardFolder;
 
 /// Version of the document.
@@ -52,13 +53,13 @@ pub struct OfferedBy {
 
 /// How far a node that pulls has gone itself, before it stopped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct OwnLog {
+pub struct OwnLog {
     /// Index of the last entry that lies there as a whole: it acknowledged nothing behind that. `None`: nobody can tell, since the log
     /// is damaged there.
-    pub(super) last_index: Option<u64>,
+    pub last_index: Option<u64>,
     /// The latest term that it noted: it acknowledged nothing in a later one.
-    pub(super) term: u64,
-    /// Where the logs of leaders ended when they were first asked since, by their terms.
+    pub term: u64,
+    /// Where the logs of leaders ended when they were first asked since, by their terms, which are no earlier ones.
     pub(super) written: BTreeMap<u64, u64>,
 }
 
@@ -105,16 +106,27 @@ impl PullOffer {
             let (path, source) = wanted.then(|| Some((below(Path::new(&path))?, source?)))??;
             Some(OfferedFile { path, source, data: extent.data, length: extent.length })
         };
-        Ok(Self {
+        let files = files.into_iter().filter_map(offered).collect();
+        Ok(Self::new((cluster_id, segment_size), log_start..log_end, snapshot, files))
+    }
+
+    /// These files of the log of a cluster, with segments of so many bytes.
+    pub fn new(
+        (cluster_id, segment_size): ([u8; 16], u64),
+        log: Range<LogPosition>,
+        snapshot: Option<LogPosition>,
+        files: Vec<OfferedFile>,
+    ) -> Self {
+        Self {
             format: FORMAT,
             cluster_id: backup::hexadecimal(&cluster_id),
             segment_size,
-            log_start: log_start.0,
-            log_end: log_end.0,
+            log_start: log.start.0,
+            log_end: log.end.0,
             by: OfferedBy::default(),
             snapshot: snapshot.map(|covered| covered.0),
-            files: files.into_iter().filter_map(offered).collect(),
-        })
+            files,
+        }
     }
 
     /// The document.
@@ -142,7 +154,9 @@ impl PullOffer {
             None => Ok(offer),
         }
     }
+}
 
+impl OfferedBy {
     /// Whether what is offered may take the place of this node's own log.
     ///
     /// # To ensure correctness
@@ -150,22 +164,29 @@ impl PullOffer {
     /// offered is committed. So it may take the place of a log that ends no later, whoever offers it: where the two differ, what this
     /// node had is never committed. Otherwise only a leader's word helps: one of a term that this node knew or a later one has all that
     /// this node acknowledged to others and that was committed; and what it acknowledged to that leader itself lies before where the
-    /// leader's log ended when it was asked for the first time since this node stopped.
+    /// leader's log ended when it was asked for the first time since this node stopped. Whatever is committed and reaches as far as
+    /// that will do, whoever offers it: what the leader has may be damaged, too.
     ///
     /// # Errors
     /// [`PullError::TooShort`].
-    pub(super) fn replaces(&self, own: &mut OwnLog) -> Result<(), PullError> {
-        let OfferedBy { term, leads, last_index, written_index } = self.by;
-        let needed = match own.last_index {
-            Some(last) if last_index >= last => return Ok(()),
-            _ if leads && term >= own.term => *own.written.entry(term).or_insert(written_index),
-            last => last.unwrap_or(u64::MAX),
-        };
+    pub fn replaces(&self, own: &mut OwnLog) -> Result<(), PullError> {
+        let OfferedBy { term, leads, last_index, written_index } = *self;
+        if leads && term >= own.term {
+            own.written.entry(term).or_insert(written_index);
+        }
+        let needed = own.written.values().copied().chain(own.last_index).min().unwrap_or(u64::MAX);
         if last_index >= needed { Ok(()) } else { Err(PullError::TooShort { offered: last_index, needed }) }
     }
 }
 
 impl OfferedFile {
+    /// A segment that begins here, of a log that is offered up to its end.
+    pub fn of_segment(start: LogPosition, log_end: LogPosition, segment_size: u64) -> Self {
+        let path = format!("{LOG}{:0digits$}.log", start.0, digits = DIGITS);
+        let Extent { data, length } = backup::extent_of_segment(start, log_end, segment_size);
+        Self { source: path.clone(), path, data, length }
+    }
+
     /// Where the segment begins, if it is one.
     pub(super) fn segment(&self) -> Option<LogPosition> {
         let digits = self.path.strip_prefix(LOG)?.strip_suffix(".log")?;
@@ -267,24 +288,42 @@ mod tests {
     #[test]
     fn what_is_committed_takes_the_place_of_a_log_that_ends_no_later_whoever_offers_it() {
         let own = |last| OwnLog { last_index: Some(last), term: 9, ..OwnLog::default() };
-        assert!(by(5, false, 40, 40).replaces(&mut own(40)).is_ok());
-        let refused = by(5, false, 40, 50).replaces(&mut own(41)).unwrap_err();
+        assert!(by(5, false, 40, 40).by.replaces(&mut own(40)).is_ok());
+        let refused = by(5, false, 40, 50).by.replaces(&mut own(41)).unwrap_err();
         assert!(matches!(refused, PullError::TooShort { offered: 40, needed: 41 }), "{refused}");
         // A leader of the past does not know what this node acknowledged to a later one.
-        assert!(by(8, true, 40, 40).replaces(&mut own(41)).is_err());
-        assert!(by(9, true, 40, 40).replaces(&mut own(41)).is_ok(), "what its leader never had is nobody's");
+        assert!(by(8, true, 40, 40).by.replaces(&mut own(41)).is_err());
+        assert!(by(9, true, 40, 40).by.replaces(&mut own(41)).is_ok(), "what its leader never had is nobody's");
     }
 
     #[test]
     fn of_a_log_whose_end_is_lost_only_a_leader_knows_what_it_may_have_acknowledged() {
-        let mut own = OwnLog { last_index: None, term: 5, ..OwnLog::default() };
-        assert!(by(5, false, 1_000, 1_000).replaces(&mut own).is_err());
-        let refused = by(5, true, 40, 45).replaces(&mut own).unwrap_err();
+        let lost = || OwnLog { last_index: None, term: 5, ..OwnLog::default() };
+        let mut own = lost();
+        assert!(by(5, false, 1_000, 1_000).by.replaces(&mut own).is_err());
+        assert!(
+            by(4, true, 1_000, 1_000).by.replaces(&mut own).is_err(),
+            "it may have acknowledged more to a later one"
+        );
+        let refused = by(5, true, 40, 45).by.replaces(&mut own).unwrap_err();
         assert!(matches!(refused, PullError::TooShort { needed: 45, .. }), "{refused}");
         // It goes on writing; what this node acknowledged lies before where it was at first.
-        assert!(by(5, true, 44, 90).replaces(&mut own).is_err());
-        assert!(by(5, true, 45, 99).replaces(&mut own).is_ok());
-        assert!(by(7, true, 50, 60).replaces(&mut own).is_err(), "another leader may have got more from it");
-        assert!(by(7, true, 60, 70).replaces(&mut own).is_ok());
+        assert!(by(5, true, 44, 90).by.replaces(&mut own).is_err());
+        assert!(by(5, true, 45, 99).by.replaces(&mut own).is_ok());
+        let mut own = lost();
+        assert!(by(7, true, 50, 60).by.replaces(&mut own).is_err());
+        assert!(by(7, true, 60, 70).by.replaces(&mut own).is_ok());
+    }
+
+    /// The files of the one that leads may be damaged, and nobody may know that yet.
+    #[test]
+    fn what_reaches_as_far_as_the_log_of_a_leader_is_taken_from_another_one() {
+        let mut own = OwnLog { last_index: None, term: 5, ..OwnLog::default() };
+        assert!(by(5, false, 60, 60).by.replaces(&mut own).is_err(), "no leader was asked yet");
+        assert!(by(6, true, 40, 45).by.replaces(&mut own).is_err());
+        assert!(by(6, false, 44, 50).by.replaces(&mut own).is_err());
+        assert!(by(6, false, 45, 50).by.replaces(&mut own).is_ok());
+        // It acknowledged nothing since, and nothing to a later leader.
+        assert!(by(8, true, 50, 60).by.replaces(&mut own).is_ok());
     }
 }

@@ -1,6 +1,6 @@
 //! How far the log of a node reaches that pulls.
 
-use vouch_commitlog::{CommitLog, LogPosition};
+use vouch_commitlog::{Checkpoint, CommitLog, LogPosition, ReadOnlyLog};
 
 use super::offer::OwnLog;
 use crate::config::StorageConfig;
@@ -32,13 +32,22 @@ pub(super) fn own_log(
     let opened = CommitLog::open_read_only(&log, from, &mut |read| {
         progress.enter(StartStep::Looking { done_bytes: read.done_bytes, total_bytes: read.total_bytes });
     });
-    let last_index = opened.ok().filter(|opened| opened.verification.is_sound()).and_then(|opened| {
-        let begin = checkpoint.map_or(opened.reader.start(), |checkpoint| checkpoint.end);
-        let mut last = checkpoint.map_or(0, |checkpoint| checkpoint.index);
-        for header in opened.reader.headers_from(begin) {
-            last = header.ok()?.index;
-        }
-        Some(last)
-    });
-    Ok(OwnLog { last_index, term: note.term, ..OwnLog::default() })
+    Ok(OwnLog::read(opened.ok().as_ref(), checkpoint, note.term))
+}
+
+impl OwnLog {
+    /// By what was read of a log behind a snapshot's last entry, or from its beginning; `None`: it cannot be read. `term`: the latest
+    /// that its replica noted.
+    pub fn read(opened: Option<&ReadOnlyLog>, checkpoint: Option<Checkpoint>, term: u64) -> Self {
+        let sound = opened.filter(|opened| opened.verification.is_sound());
+        let last_index = sound.and_then(|opened| {
+            let begin = checkpoint.map_or(opened.reader.start(), |checkpoint| checkpoint.end);
+            let mut last = checkpoint.map_or(0, |checkpoint| checkpoint.index);
+            for header in opened.reader.headers_from(begin) {
+                last = header.ok()?.index;
+            }
+            Some(last)
+        });
+        Self { last_index, term, ..Self::default() }
+    }
 }

@@ -56,13 +56,112 @@ pub fn discard_gathered(shard: &ShardFolder) {
     }
 }
 
-/// Lets the gathered folder, which is complete, take the place of the shard's.
-pub(super) fn take_place(shard: &ShardFolder) -> Result<(), PullError> {
-    let here = shard.path();
-    fs::rename(here, before(shard)).map_err(failed("rename", here))?;
-    sync_above(here).map_err(failed("sync", here))?;
-    put_in_place(shard).map_err(failed("rename", here))?;
-    remove_what_was(shard).map_err(failed("remove what is replaced beside", here))
+/// What lies beside each other of a shard's folders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlacePicture {
+    /// The shard's own folder.
+    pub here: bool,
+    /// What the shard had, and does not need any more.
+    pub before: bool,
+    /// All that was gathered is there, and says so.
+    pub complete: bool,
+}
+
+/// One step of the way from one log to the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlaceStep {
+    /// What the shard has is put aside.
+    PutAside,
+    /// What was gathered takes its place.
+    PutInPlace,
+    /// What was put aside is back.
+    PutBack,
+    /// What was put aside goes.
+    RemoveBefore,
+}
+
+impl PlacePicture {
+    /// What comes next on the way that was begun; nothing where none was, or all is done.
+    pub fn next(self) -> Option<PlaceStep> {
+        match self {
+            Self { before: false, .. } => None,
+            Self { here: true, .. } => Some(PlaceStep::RemoveBefore),
+            Self { complete: true, .. } => Some(PlaceStep::PutInPlace),
+            Self { .. } => Some(PlaceStep::PutBack),
+        }
+    }
+}
+
+impl PlaceStep {
+    /// As a verb that follows *cannot*, and is followed by the shard's folder.
+    pub(super) fn action(self) -> &'static str {
+        match self {
+            Self::RemoveBefore => "remove what is replaced beside",
+            _ => "rename",
+        }
+    }
+}
+
+/// Where the folders of a shard lie beside each other.
+pub trait PlaceDisk {
+    /// What is there.
+    fn picture(&self) -> PlacePicture;
+
+    /// Takes a step, which is durable when this returns.
+    ///
+    /// # Errors
+    /// The system refuses: nobody knows whether it was taken.
+    fn step(&mut self, step: PlaceStep) -> io::Result<()>;
+
+    /// What that means to a pull.
+    fn failed(&self, step: PlaceStep, error: io::Error) -> PullError;
+}
+
+/// Lets what was gathered, which is complete, take the place of what the shard had.
+///
+/// # Errors
+/// Which step failed, and why.
+pub(super) fn take_place(disk: &mut impl PlaceDisk) -> Result<(), (PlaceStep, io::Error)> {
+    disk.step(PlaceStep::PutAside).map_err(|error| (PlaceStep::PutAside, error))?;
+    go_on(disk)
+}
+
+/// Goes on, whatever a crash left.
+///
+/// # Errors
+/// Which step failed, and why.
+pub fn go_on(disk: &mut impl PlaceDisk) -> Result<(), (PlaceStep, io::Error)> {
+    while let Some(step) = disk.picture().next() {
+        disk.step(step).map_err(|error| (step, error))?;
+    }
+    Ok(())
+}
+
+/// The folders of a shard.
+pub(super) struct ShardPlaces<'a>(pub(super) &'a ShardFolder);
+
+impl PlaceDisk for ShardPlaces<'_> {
+    fn picture(&self) -> PlacePicture {
+        let Self(shard) = self;
+        let complete = gathered(shard).path().join(COMPLETE).exists();
+        PlacePicture { here: shard.path().exists(), before: before(shard).exists(), complete }
+    }
+
+    fn step(&mut self, step: PlaceStep) -> io::Result<()> {
+        let Self(shard) = self;
+        let here = shard.path();
+        match step {
+            PlaceStep::PutAside => fs::rename(here, before(shard))?,
+            PlaceStep::PutInPlace => fs::rename(gathered(shard).path(), here)?,
+            PlaceStep::PutBack => fs::rename(before(shard), here)?,
+            PlaceStep::RemoveBefore => return remove_what_was(shard),
+        }
+        sync_above(here)
+    }
+
+    fn failed(&self, step: PlaceStep, error: io::Error) -> PullError {
+        failed(step.action(), self.0.path())(error)
+    }
 }
 
 /// Ends what a crash left of a pull, before anything in the shard's folder is looked at. What was only being gathered stays, for a
@@ -71,27 +170,17 @@ pub(super) fn take_place(shard: &ShardFolder) -> Result<(), PullError> {
 /// # Errors
 /// The system refuses.
 pub(crate) fn finish(shard: &ShardFolder) -> Result<(), StartError> {
-    let here = shard.path();
-    if !here.exists() && before(shard).exists() {
-        let complete = gathered(shard).path().join(COMPLETE).exists();
+    let mut places = ShardPlaces(shard);
+    let PlacePicture { here, before, complete } = places.picture();
+    if before && !here {
         tracing::info!(
             complete,
             "an earlier start ended while files of another node took their place; going on with that"
         );
-        let back = || fs::rename(before(shard), here).and_then(|()| sync_above(here));
-        let put = if complete { put_in_place(shard) } else { back() };
-        put.map_err(error::failed("rename", here))?;
     }
-    if before(shard).exists() {
-        remove_what_was(shard).map_err(error::failed("remove what was replaced beside", here))?;
-    }
+    go_on(&mut places).map_err(|(step, error)| error::failed(step.action(), shard.path())(error))?;
     let gathered = gathered(shard);
     drop_second_names(&gathered.log()).map_err(error::failed("tidy", gathered.path()))
-}
-
-fn put_in_place(shard: &ShardFolder) -> io::Result<()> {
-    fs::rename(gathered(shard).path(), shard.path())?;
-    sync_above(shard.path())
 }
 
 /// In this order: the folder of before goes first, since it says that the other is in its place.

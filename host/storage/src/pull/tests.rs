@@ -6,7 +6,7 @@ use std::path::Path;
 
 use vouch_broker::ShardId;
 
-use super::take_place::{COMPLETE, finish, gathered, is_under_way, take_place};
+use super::take_place::{COMPLETE, ShardPlaces, finish, gathered, is_under_way, take_place};
 use crate::layout::ShardFolder;
 
 /// A shard's folder with a file that says what it is.
@@ -64,7 +64,7 @@ fn what_was_gathered_takes_the_place_of_all_that_was_there() {
     fs::write(here.path().join("scrub"), "old").unwrap();
     make(&gathered(&here), "new");
     complete(&gathered(&here));
-    take_place(&here).unwrap();
+    take_place(&mut ShardPlaces(&here)).unwrap();
     assert_eq!(what(&here).as_deref(), Some("new"));
     assert!(!is_under_way(&here) && !here.path().join("scrub").exists() && !here.path().join(COMPLETE).exists());
 }

@@ -28,8 +28,6 @@ pub fn unsound_segments(
         return Ok(None);
     }
     let size = identity.segment_size;
-    let segments =
-        |from: u64, to: u64| (from / size..to.div_ceil(size).max(from / size + 1)).map(move |n| LogPosition(n * size));
     let known = Known::of_shard(&shard, name, &Snapshots::of_folder(shard.snapshots()))?;
     let verify = || -> Result<Verification, vouch_commitlog::OpenError> {
         let log = known.look_at(LogFolder::open(&shard.log())?);
@@ -38,11 +36,22 @@ pub fn unsound_segments(
         })
     };
     Ok(Some(match verify() {
-        Ok(found) => found.damage.iter().flat_map(|DamagedRange { from, to, .. }| segments(from.0, to.0)).collect(),
+        Ok(found) => damaged_segments(&found.damage, size),
         Err(error) => {
             tracing::warn!(%error, "the log cannot be looked through; nothing of it is believed");
             let span = segments_span(&shard.log()).unwrap_or_default();
-            segments(span.start.0, span.end.0).collect()
+            segments(span.start, span.end, size).collect()
         }
     }))
+}
+
+/// Where segments of this size begin in which something is damaged.
+pub fn damaged_segments(damage: &[DamagedRange], size: u64) -> Vec<LogPosition> {
+    damage.iter().flat_map(|DamagedRange { from, to, .. }| segments(*from, *to, size)).collect()
+}
+
+/// Where those begin that lie between two positions: one at least.
+fn segments(from: LogPosition, to: LogPosition, size: u64) -> impl Iterator<Item = LogPosition> {
+    let first = from.0 / size;
+    (first..to.0.div_ceil(size).max(first + 1)).map(move |n| LogPosition(n * size))
 }

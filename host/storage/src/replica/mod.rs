@@ -129,13 +129,13 @@ impl ReplicaFile {
         Self::begin_as(NoteFile::open(folder.path(), REPLICA)?, log, recovery, node)
     }
 
-    /// Notes, in the folder of a log that took the place of another one, what the replica of that had noted, which is the same
+    /// Notes, beside a log that takes the place of another one, what the replica of that had noted, which is the same
     /// replica. All of the new log is durable and committed up to `end`, where `last` ends.
     ///
     /// # Errors
     /// [`ReplicaError`].
     pub(crate) fn pulled(
-        folder: &ShardFolder,
+        mut file: NoteFile,
         log: LogName,
         was: &ReplicaNote,
         last: EntryId,
@@ -146,11 +146,20 @@ impl ReplicaFile {
         if last.term > was.term {
             (note.term, note.vote) = (last.term, None);
         }
-        let mut file = NoteFile::open(folder.path(), REPLICA)?;
         let path = file.path();
         let written = file.write(&note.encode(log));
         written.map_err(|source| NoteError::Io { action: "write", file: path, source })?;
         Ok(note)
+    }
+
+    /// A mistake, for tests: what a replica noted of its log is forgotten, and what it noted of itself is not.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    #[cfg(any(test, feature = "testing"))]
+    pub fn forgets_its_log(file: NoteFile, log: LogName, was: &ReplicaNote) -> Result<(), ReplicaError> {
+        let nothing = EntryId { index: 0, term: 0 };
+        Self::pulled(file, log, was, nothing, LogPosition(0)).map(drop)
     }
 
     /// What a file says of the replica of this log, before that is recovered; nothing where there is no file yet.

@@ -65,6 +65,11 @@ impl Committed {
         }
     }
 
+    /// Whether this entry is committed, by what anybody said so far.
+    pub fn has(&self, entry: &Checkpoint) -> bool {
+        self.entries.get(&entry.index) == Some(entry)
+    }
+
     /// A replica leads.
     ///
     /// # Errors

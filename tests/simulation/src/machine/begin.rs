@@ -12,10 +12,10 @@ use vouch_commitlog::{Appender, Checkpoint, Durable, Entry, LogPosition, LogRead
 use vouch_consensus::Replica;
 use vouch_leader::testing::Around;
 use vouch_shard::core::{Core, CoreBeginning, Event, LeaderEntry};
-use vouch_shard::{CoreSettings, Lead, Member, member};
+use vouch_shard::{CoreSettings, Lead, Member, Takers, member};
 use vouch_storage::{Committed, Known, ReplicaFile, UndecidedTail, replay};
 
-use super::{BEGIN, CLUSTER, Machine, NAME, NoStart, SEGMENT, Snapshots, log_config};
+use super::{ASKS_WITHIN, BEGIN, CLUSTER, Machine, NAME, NoStart, SEGMENT, Snapshots, log_config};
 use crate::beginning::BEGUN;
 use crate::bugs::{Slip, slips};
 use crate::node::{News, Node, standing};
@@ -127,14 +127,15 @@ impl Machine {
         let incarnation = file.note().incarnation;
         // An empty log begins behind the head of its first segment.
         let commit = if applied.index == 0 { file.note().commit } else { applied };
-        let (log, applied_to) = (standing(&appender, None), applied.position);
+        let start = self.catch_up.map_or(LogPosition::START, |_| reader.start());
+        let (log, applied_to) = (standing(&appender, start, None), applied.position);
         let beginning = CoreBeginning {
             state,
             applied: applied_to,
             log,
             tail,
             reserve: 1 << 10,
-            settings: CoreSettings::default(),
+            settings: CoreSettings { catch_up: self.catch_up.unwrap_or(1 << 30), ..CoreSettings::default() },
             replica: Some(replica),
             closed: None,
         };
@@ -147,6 +148,10 @@ impl Machine {
             core,
             appender,
             reader,
+            pulls: self.catch_up.is_some(),
+            fell_behind: false,
+            takers: Takers::new(ASKS_WITHIN),
+            names_at: now,
             steps: Steps::new(log_config().syncs_in_flight),
             file,
             around,

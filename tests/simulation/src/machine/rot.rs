@@ -5,6 +5,7 @@ use std::ops::Range;
 use vouch_commitlog::simulated::{Rng, log_file};
 
 use super::{Machine, SEGMENT};
+use crate::bugs::{Slip, slips};
 use crate::node::Node;
 use crate::trace::Trace;
 
@@ -42,12 +43,25 @@ impl Place {
 }
 
 impl Machine {
-    /// Starts the node with what is on the disk. One on whose disk something turned may refuse to: then it is lost.
+    /// Starts the node with what is on the disk. One on whose disk something turned may refuse to: then it takes what is damaged from
+    /// others, or is lost.
     ///
     /// # Errors
     /// Why it does not start, or should not have.
     pub(crate) fn start(&mut self, now: u64, trace: &mut Trace) -> Result<(), String> {
+        if self.catch_up.is_some() {
+            self.ends_what_was_begun();
+        }
         match self.begin(now) {
+            Err(NoStart::Refused(_))
+                if self.rotten && slips(Slip::DamagedTakesPart) && self.begins_with_nothing().is_ok() =>
+            {
+                self.start(now, trace)
+            }
+            Err(NoStart::Refused(why)) if self.rotten && self.catch_up.is_some() && self.repairs(now, trace) => {
+                trace.line(format!("{} refuses to start, and takes what it lacks: {why}", self.id));
+                Ok(())
+            }
             Err(NoStart::Refused(why)) if self.rotten => {
                 trace.line(format!("{} refuses to start: {why}", self.id));
                 self.ends(false);

@@ -1,7 +1,7 @@
 //! Snapshots of a machine's state, and the segments that leave its log when two of them cover what is in them.
 //!
 //! A snapshot is durable at once and never damaged: how its files are written and read back, the suites of `vouch-storage` test.
-//! Nor is one pulled by who lacks the log that it covers: nothing leaves a log that a machine may need which may come back.
+//! Where nobody may pull what leaves a log ([`super::pull`]), nothing leaves it that a machine may need which may come back.
 
 use vouch_broker::State;
 use vouch_broker::testing::read_snapshot;
@@ -11,20 +11,50 @@ use vouch_shard::core::Request;
 use vouch_storage::{log_position, record_position};
 
 use super::{Machine, SEGMENT};
+use crate::bugs::{Slip, slips};
 use crate::trace::Trace;
 
 /// One snapshot.
-struct Kept {
+#[derive(Clone)]
+pub(super) struct Kept {
     /// The last entry that it covers.
-    checkpoint: Checkpoint,
-    bytes: Vec<u8>,
+    pub(super) checkpoint: Checkpoint,
+    pub(super) bytes: Vec<u8>,
     /// Nothing before this is needed for a start from it.
-    log_from: LogPosition,
+    pub(super) log_from: LogPosition,
+}
+
+impl Kept {
+    /// As a file.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let Checkpoint { position, end, term, index, checksum } = self.checkpoint;
+        let numbers = [position.0, end.0, term, index, checksum.into(), self.log_from.0];
+        numbers.into_iter().flat_map(u64::to_le_bytes).chain(self.bytes.iter().copied()).collect()
+    }
+
+    /// Reads what [`Self::encode`] gave.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub(super) fn decode(file: &[u8]) -> Result<Self, String> {
+        let (numbers, bytes) = file.split_at_checked(6 * 8).ok_or("a snapshot is cut short")?;
+        let mut numbers =
+            numbers.chunks(8).map(|number| number.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte)));
+        let mut next = || numbers.next().unwrap_or(0);
+        let checkpoint = Checkpoint {
+            position: LogPosition(next()),
+            end: LogPosition(next()),
+            term: next(),
+            index: next(),
+            checksum: next() as u32,
+        };
+        Ok(Self { checkpoint, log_from: LogPosition(next()), bytes: bytes.to_vec() })
+    }
 }
 
 /// What a machine keeps of its state: two snapshots, the older one first.
 pub(crate) struct Snapshots {
-    kept: Vec<Kept>,
+    pub(super) kept: Vec<Kept>,
     /// The next is taken behind this entry.
     due: u64,
     /// What every machine has as committed that may come back.
@@ -108,11 +138,14 @@ impl Machine {
         {
             trace.line(format!("{} takes a snapshot behind {}", node.id, last.index));
             snapshots.keep(*last, node.core.state());
-            asks.extend(snapshots.before().map(|older| Request::Covered(older.index)));
+            // As the product does, where names that are missing are learned again.
+            let covers = !node.pulls || snapshots.kept.len() > 1;
+            asks.extend(snapshots.before().filter(|_| covers).map(|older| Request::Covered(older.index)));
         }
         let whole_segment = node.reader.start().0 + SEGMENT;
         // As the product's retention does.
         let needed = node.core.group_standing().and_then(|group| group.needed_from).unwrap_or(LogPosition::BEYOND);
+        let needed = if slips(Slip::NeededReleased) { LogPosition::BEYOND } else { needed };
         let releases = snapshots.releases().map(|before| before.min(needed));
         let before = releases.filter(|before| before.0 >= whole_segment && snapshots.rng.chance(20));
         before.is_some_and(|before| self.release(before, trace))

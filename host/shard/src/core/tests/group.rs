@@ -4,7 +4,7 @@ use vouch_broker::record::{ClusterInit, GroupPut, Join, TopicPut};
 use vouch_broker::testing::cluster_init;
 use vouch_broker::{GroupConfig, NotDone, NothingStored, ResourceName, TopicConfig};
 use vouch_commitlog::LogPosition;
-use vouch_consensus::{AppendAnswer, EntryId, Said};
+use vouch_consensus::{AppendAnswer, EntryId, NodeId, Said};
 
 use super::bench::Bench;
 use super::following::{append, entries, records};
@@ -186,4 +186,16 @@ fn a_leader_that_no_majority_answers_leads_no_more() {
     assert!(bench.core.leads_in().is_some());
     (0..60).for_each(|_| bench.pass(50));
     assert_eq!(bench.core.leads_in(), None);
+}
+
+/// It says nothing in the group itself, since its log is damaged, and takes the word of no leader of an earlier term.
+#[test]
+fn who_leads_hears_that_a_member_without_a_replica_was_in_a_later_term_and_leads_no_more() {
+    let mut bench = Bench::member();
+    let (term, _) = leading(&mut bench);
+    let me = bench.core.group_standing().unwrap().node;
+    bench.turn(vec![Request::was_in(term, NodeId(3), me)]);
+    assert_eq!(bench.core.leads_in(), Some(term));
+    bench.turn(vec![Request::was_in(term + 1, NodeId(3), me)]);
+    assert_eq!((bench.core.leads_in(), bench.core.group_standing().unwrap().term), (None, term + 1));
 }
