@@ -191,13 +191,14 @@ class MariaDb(Server):
         found = [each for each in ("/usr/sbin/mariadbd", "/usr/libexec/mariadbd") if Path(each).exists()]
         return Path(found[0]) if found else None
 
+    # One that starts removes all temporary tables that it finds, those of others as well: each has a folder for its own.
     def prepare(self):
         self._run("mariadb-install-db", "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db",
-                  f"--datadir={self.folder}/data")
+                  f"--datadir={self.folder}/data", f"--tmpdir={self.folder}")
 
     def command(self):
-        return [self.programs(), "--no-defaults", f"--datadir={self.folder}/data", f"--socket={self.folder}/socket",
-                f"--pid-file={self.folder}/pid", "--skip-networking", "--innodb-buffer-pool-size=32M",
+        return [self.programs(), "--no-defaults", f"--datadir={self.folder}/data", f"--tmpdir={self.folder}",
+                f"--socket={self.folder}/socket", f"--pid-file={self.folder}/pid", "--skip-networking", "--innodb-buffer-pool-size=32M",
                 "--innodb-flush-log-at-trx-commit=2", "--character-set-server=utf8mb4", "--max-connections=120"]
 
     def administrator(self, database="mysql"):

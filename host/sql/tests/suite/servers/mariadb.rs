@@ -15,10 +15,12 @@ pub(super) fn socket(folder: &Path) -> PathBuf {
     folder.join("socket")
 }
 
-/// Makes the files of a server.
+/// Makes the files of a server. One that starts removes all temporary tables that it finds, those of others as well: each has a
+/// folder for its own.
 pub(super) fn prepare(folder: &Path, _program: &Path) {
     let mut install = as_server(Make::MariaDb, Path::new("mariadb-install-db"));
     install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+    install.arg(format!("--tmpdir={}", folder.display()));
     run_to_end(install.arg(format!("--datadir={}", folder.join("data").display())));
 }
 
@@ -37,6 +39,7 @@ pub(super) fn run(folder: &Path, port: u16) -> Supervisor {
     shell.args([
         "--no-defaults".to_owned(),
         format!("--datadir={at}/data"),
+        format!("--tmpdir={at}"),
         format!("--socket={at}/socket"),
         format!("--pid-file={at}/pid"),
         format!("--port={port}"),
