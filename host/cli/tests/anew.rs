@@ -105,7 +105,7 @@ async fn a_restored_cluster_beside_the_one_that_lives_is_another_and_nothing_of_
     until("both sides say so", || {
         let of = |member: &Member| read(&member.folder.join("node.log"));
         of(&impostor).contains("of the cluster, and you are in incarnation")
-            || of(&fifth).contains("of the cluster, and you are in incarnation")
+            && of(&fifth).contains("of the cluster, and you are in incarnation")
     });
     assert_eq!(fifth.status()["nodes"].as_array().map(Vec::len), Some(2));
 }

@@ -51,7 +51,7 @@ pub(crate) fn begin(
         recovered => recovered?,
     };
     check_feature_level(&recovered.state, config.feature_level)?;
-    let mut replica = ReplicaFile::of_shard(&folder, name, &recovered.recovery, life.node)?;
+    let mut replica = ReplicaFile::of_shard(&folder, name, &recovered.recovery)?;
     let (path, log_dir) = (folder.replica(), folder.log());
     let (term, end) = if recovered.state.incarnations().current() == life.incarnation {
         let last = &recovered.recovery;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use vouch_broker::{Millis, State};
-use vouch_commitlog::{Appender, Checkpoint, Durable, Entry, LogPosition, LogReader, Recovery};
+use vouch_commitlog::{Appender, Checkpoint, Durable, Entry, LogConfig, LogPosition, LogReader, Recovery};
 
 use vouch_consensus::NodeId;
 
@@ -101,12 +101,20 @@ pub fn open(
     if let Some(life) = begins {
         anew::begin(config, &log, name, life, &snapshots, progress)?;
     }
-    let known = Known::of_shard(&config.folder(), name, &snapshots)?;
+    let mut known = Known::of_shard(&config.folder(), name, &snapshots)?;
     known.tell(&mut log);
-    let recover = || recover(&snapshots, &snapshot_dir, log.clone(), known.committed, on_durable, progress);
-    let mut recovered = recover();
+    let recover = |log: &LogConfig, known: &Known| {
+        recover(&snapshots, &snapshot_dir, log.clone(), known.committed, on_durable, progress)
+    };
+    let mut recovered = recover(&log, &known);
     if matches!(recovered, Err(StartError::NoSnapshot { .. })) && damaged::rebuild(&log, &snapshots, progress) {
-        recovered = recover();
+        // What could not be read before its life began can be read now.
+        if let Some(life) = begins {
+            anew::begin(config, &log, name, life, &snapshots, progress)?;
+            known = Known::of_shard(&config.folder(), name, &snapshots)?;
+            known.tell(&mut log);
+        }
+        recovered = recover(&log, &known);
     }
     progress.go_on()?;
     let recovered = match recovered {
@@ -122,8 +130,7 @@ pub fn open(
             check_feature_level(&state, config.feature_level)?;
             snapshots.prepare().map_err(failed("tidy", &snapshot_dir))?;
             let logged = state.cluster().clock.max(Millis(recovery.last_leader_time_ms));
-            let began = begins.map_or(NodeId::FIRST, |life| life.node);
-            let mut replica = Box::new(ReplicaFile::of_shard(&config.folder(), name, &recovery, began)?);
+            let mut replica = Box::new(ReplicaFile::of_shard(&config.folder(), name, &recovery)?);
             be_who_it_is(&folders, &state, config, &mut replica, &mut appender, &recovery)?;
             if replica.note().member {
                 let ended = replica.end_with_an_entry(&mut appender, &recovery);

@@ -138,6 +138,10 @@ fn look(config: &StorageConfig, identity: &FolderIdentity) -> Result<ClusterRema
     if let Some(first) = opened.verification.damage.first() {
         return Err(damaged(first.to_string()));
     }
+    if checkpoint.is_none() && opened.verification.start > LogPosition::START {
+        let snapshots = config.folder().snapshots();
+        return Err(StartError::NoSnapshot { start: opened.verification.start, snapshots }.into());
+    }
     // What a cut takes that is under way was never committed, and a start goes on with it.
     let end = known.copied_to(false).min(opened.verification.end);
     let (mut tail, mut term) = (UndecidedTail::default(), note.as_ref().map_or(0, |note| note.term));

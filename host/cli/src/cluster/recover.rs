@@ -51,9 +51,13 @@ pub(crate) fn recover(args: &RecoverArgs) -> anyhow::Result<()> {
     let (node, data_dir) = (done.new_node, data_dir.display());
     output::line(format_args!("this folder is that of node {node} now, with which the cluster begins anew"))?;
     output::line(format_args!("start it with: vouch serve --data-dir {data_dir}"))?;
-    Ok(output::note(
+    output::note(
         "others are added with: vouch cluster add; machines of former nodes come back with an empty folder and a token",
-    )?)
+    )?;
+    Ok(output::note(format_args!(
+        "where nodes know each other by certificates it needs its own first: vouch cluster certificates --node {node} --cluster {}",
+        done.cluster_id
+    ))?)
 }
 
 /// Lets a person decide.

@@ -45,12 +45,18 @@ impl CallRuns {
     /// What the run had read is another by now.
     pub(super) fn was_stale(&mut self, kept: Option<&KeptAccess>) {
         self.stale += 1;
-        self.touched(kept);
+        self.comes_to_nothing(kept);
     }
 
     /// Somebody who runs alone, or waits to, has a key that the run wrote: the next one waits for its turn.
     pub(super) fn was_kept_out(&mut self, kept: Option<&KeptAccess>) {
         self.stale = (self.stale + 1).max(SIDE_BY_SIDE);
+        self.comes_to_nothing(kept);
+    }
+
+    /// Before it runs once more it waits for a place, and whoever has one may wait for its keys: it keeps none of them meanwhile.
+    fn comes_to_nothing(&mut self, kept: Option<&KeptAccess>) {
+        self.leave();
         self.touched(kept);
     }
 
@@ -66,9 +72,13 @@ impl CallRuns {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use vouch_broker::record::{KeyExpiry, KeyWrite};
 
     use super::*;
+    use crate::effects::locks::KeyLocks;
 
     fn touched(reads: &[&str], writes: &[&str]) -> KeptAccess {
         let write = || KeyWrite { value: None, expires: KeyExpiry::Never };
@@ -111,5 +121,19 @@ mod tests {
         assert_eq!(runs.claim(), keys(&[("a", KeyUse::Owns)]));
         runs.was_kept_out(None);
         assert_eq!(runs.claim(), KeyClaim::All, "each run that came to nothing counts");
+    }
+
+    /// Those who have the places may all wait for what it has.
+    #[tokio::test]
+    async fn a_run_that_comes_to_nothing_keeps_no_key_while_its_call_waits_for_a_place() {
+        let locks = Arc::<KeyLocks>::default();
+        let owns = || keys(&[("a", KeyUse::Owns)]);
+        for came_to_nothing in [CallRuns::was_stale as fn(&mut CallRuns, Option<&KeptAccess>), CallRuns::was_kept_out] {
+            let mut runs = CallRuns { held: locks.take("n", owns()).await, ..CallRuns::default() };
+            assert!(runs.held.owns("a"));
+            came_to_nothing(&mut runs, None);
+            let other = tokio::time::timeout(Duration::from_secs(10), locks.take("n", owns())).await;
+            assert!(other.is_ok_and(|held| held.owns("a")), "it is everybody's");
+        }
     }
 }

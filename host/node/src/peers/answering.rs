@@ -17,7 +17,7 @@ use vouch_transport::{CallFailed, PeerIdentity, Serve};
 use super::calls::{NodeAnswer, NodeAsk, NodeRequest};
 use super::clients::{ClientAnswer, ClientCalls};
 use super::nodes::PeerNodes;
-use super::programs::Programs;
+use super::programs::{Program, Programs};
 use super::token::ClusterToken;
 use super::told::{Hearsay, ToldNodes, addresses_in};
 
@@ -138,7 +138,10 @@ impl NodeCalls {
 
     async fn lead(&self, ask: NodeAsk) -> NodeAnswer {
         let done = match ask {
-            NodeAsk::Join { node, secret, addresses } => self.join(node, &secret, addresses).await,
+            NodeAsk::Join { node, secret, addresses } => match self.reads_the_log(node) {
+                Ok(()) => self.join(node, &secret, addresses).await,
+                Err(answer) => return answer,
+            },
             NodeAsk::Moved { node, addresses } => {
                 let unknown = || NotDone::Refused(Refusal::NotFound(NodeRefused::Unknown(node).to_string()));
                 let has_joined = move |state: &State, _: &Leader| {
@@ -163,7 +166,6 @@ impl NodeCalls {
     }
 
     async fn join(&self, node: NodeId, secret: &[u8], addresses: NodeAddresses) -> Result<Applied, NotDone> {
-        self.reads_the_log(node)?;
         let token = ClusterToken::digest(secret);
         let joined = NodeJoined { node, token, addresses: addresses.clone() };
         // Whoever holds no token of the cluster does not make it write.
@@ -185,21 +187,22 @@ impl NodeCalls {
         }
     }
 
-    /// A node that is to come must know what the log may say.
-    ///
-    /// # Errors
-    /// It runs a version that does not.
-    fn reads_the_log(&self, node: NodeId) -> Result<(), NotDone> {
+    /// A node that is to come must know what the log may say; what it hears if that is not so.
+    fn reads_the_log(&self, node: NodeId) -> Result<(), NodeAnswer> {
         let level = self.belongs.borrow().feature_level;
-        let program = self.programs.last_of(node);
-        let knows = program.as_ref().map_or(1, |program| program.feature_level);
-        if knows >= level {
-            return Ok(());
+        match self.programs.last_of(node) {
+            _ if level <= 1 => Ok(()),
+            // It may have said so to a node that leads no more.
+            None => Err(NodeAnswer::NothingStored(format!(
+                "node {node} did not say which version it runs: if it asks on, start a newer one there, since the cluster is at feature \
+                 level {level}"
+            ))),
+            Some(program) if program.feature_level >= level => Ok(()),
+            Some(Program { version, feature_level }) => Err(NodeAnswer::Refused(format!(
+                "node {node} runs Vouch {version}, which knows feature level {feature_level}, and the cluster is at level {level}: start a \
+                 newer version there"
+            ))),
         }
-        let runs = program.map_or("an earlier version".to_owned(), |program| format!("Vouch {}", program.version));
-        Err(NotDone::Refused(Refusal::Conflict(format!(
-            "node {node} runs {runs}, which knows feature level {knows}, and the cluster is at level {level}: start a newer version there"
-        ))))
     }
 
     /// Whether a node that was let in asks once more, since it heard no answer: the same node, in the same place, by its own

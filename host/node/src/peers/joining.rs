@@ -64,10 +64,13 @@ async fn ask_once(caller: &Caller, [runs, request]: [&NodeRequest; 2]) -> Result
         return Ok(Err(why));
     }
     // Whoever leads must know it before it lets this node in; a version that is older than the word refuses it, and needs not know.
-    let _ = caller.call(vec![runs.encode()], Instant::now() + ASK_WITHIN).await;
-    let answer = match caller.call(vec![request.encode()], Instant::now() + ASK_WITHIN).await {
-        Ok(answer) => NodeAnswer::decode(answer),
-        Err(CallFailed::NotSent(why) | CallFailed::NoRoom(why) | CallFailed::Unknown(why)) => return Ok(Err(why)),
+    match call(caller, runs).await {
+        Ok(Ok(NodeAnswer::NothingStored(why) | NodeAnswer::Unknown(why))) | Err(why) => return Ok(Err(why)),
+        Ok(_) => {}
+    }
+    let answer = match call(caller, request).await {
+        Ok(answer) => answer,
+        Err(why) => return Ok(Err(why)),
     };
     match answer {
         Ok(NodeAnswer::Done(told)) => Ok(Ok(told)),
@@ -75,6 +78,17 @@ async fn ask_once(caller: &Caller, [runs, request]: [&NodeRequest; 2]) -> Result
         Ok(NodeAnswer::NothingStored(why) | NodeAnswer::Unknown(why)) => Ok(Err(why)),
         Ok(NodeAnswer::Client(_)) => Err(NoNodeMessage.to_string()),
         Err(why) => Err(why.to_string()),
+    }
+}
+
+/// Asks once, whatever it is.
+///
+/// # Errors
+/// Why no answer came.
+async fn call(caller: &Caller, request: &NodeRequest) -> Result<Result<NodeAnswer, NoNodeMessage>, String> {
+    match caller.call(vec![request.encode()], Instant::now() + ASK_WITHIN).await {
+        Ok(answer) => Ok(NodeAnswer::decode(answer)),
+        Err(CallFailed::NotSent(why) | CallFailed::NoRoom(why) | CallFailed::Unknown(why)) => Err(why),
     }
 }
 

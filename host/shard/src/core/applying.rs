@@ -52,7 +52,7 @@ impl Core {
                 return;
             }
             if let Some(why) = self.is_outgrown() {
-                return self.poison(why);
+                return self.is_too_old(why);
             }
         }
         if refused_in_memory > 0 {

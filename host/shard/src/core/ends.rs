@@ -8,10 +8,21 @@ use super::{Command, Core, EntryToAppend, Request};
 impl Core {
     /// The log takes no more writes: nothing that is not durable is ever acknowledged.
     pub(super) fn poison(&mut self, reason: String) {
-        if self.closed.is_some() {
-            return;
+        if self.closed.is_none() {
+            tracing::error!(reason, "the commit log is poisoned; restart the node to recover");
+            self.goes_on_no_more(reason);
         }
-        tracing::error!(reason, "the commit log is poisoned; restart the node to recover");
+    }
+
+    /// The log is sound, and a version that does not understand all of it writes nothing behind that.
+    pub(super) fn is_too_old(&mut self, reason: String) {
+        if self.closed.is_none() {
+            tracing::error!(reason, "this version of Vouch does not understand the log any more");
+            self.goes_on_no_more(reason);
+        }
+    }
+
+    fn goes_on_no_more(&mut self, reason: String) {
         let why = NothingStored::Poisoned(reason.clone());
         self.closed = Some(why.clone());
         self.commands.push_back(Command::Close(why.clone()));

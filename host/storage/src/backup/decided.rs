@@ -27,9 +27,9 @@ pub(super) fn decides_alone(
     (mut state, checkpoint): (State, Option<Checkpoint>),
 ) -> Result<bool, BackupError> {
     let Some(note) = note.filter(|note| note.member) else { return Ok(true) };
-    // A node with which the cluster begins anew keeps all that the one before it had.
+    // From where on its log may not be what others have is told by the note, which no backup holds.
     if identity.begins().is_some_and(|life| life.node != note.node) {
-        return Ok(true);
+        return Err(BackupError::NotBegun(data_dir.to_owned()));
     }
     let folder = shard_of(data_dir).log();
     let cluster_id = identity.cluster_id().map_err(|error| damaged(data_dir, error))?;

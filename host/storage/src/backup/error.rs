@@ -21,6 +21,14 @@ pub enum BackupError {
         /// What is missing.
         why: String,
     },
+    /// Start the node, and take the backup then.
+    #[error(
+        "the node of {} was recovered and has not started since, so its log does not say yet that its cluster begins anew; start it first \
+         (vouch serve --data-dir {}), and take the backup then",
+        .0.display(),
+        .0.display()
+    )]
+    NotBegun(PathBuf),
     /// Choose another folder, or look at what is in this one.
     #[error("{} is not empty: it holds {found}; choose a folder that is empty or does not exist", path.display())]
     NotEmpty {

@@ -80,7 +80,8 @@ impl ReplicaFile {
     /// Begins an incarnation of the replica whose log was just recovered. `recovery` went by what [`Self::noted`] says: it
     /// refused a log that ends before what was durable, and went to the end with a cut that was under way.
     ///
-    /// Where there is no file it is made: a folder without one is that of a node that was never in a cluster of several.
+    /// Where there is no file it is made: a folder without one is that of a node that was never in a cluster of several, and with which
+    /// one began. A node with which a cluster begins *anew* notes who it is when the log says so ([`Self::begins_anew`]).
     ///
     /// # Errors
     /// [`ReplicaError`].
@@ -88,12 +89,7 @@ impl ReplicaFile {
     /// # Panics
     /// If the log ends before the position that was durable.
     pub fn begin(file: NoteFile, log: LogName, recovery: &Recovery) -> Result<Self, ReplicaError> {
-        Self::begin_as(file, log, recovery, NodeId::FIRST)
-    }
-
-    /// The same in the folder of a node with which its cluster began, or began anew: where there is no file, that is who it is.
-    fn begin_as(file: NoteFile, log: LogName, recovery: &Recovery, node: NodeId) -> Result<Self, ReplicaError> {
-        let note = Self::noted(&file, log)?.unwrap_or_else(|| ReplicaNote::of_one(node));
+        let note = Self::noted(&file, log)?.unwrap_or_else(|| ReplicaNote::of_one(NodeId::FIRST));
         assert!(recovery.end >= note.durable, "the log ends at {}, before {}", recovery.end, note.durable);
         let mut next =
             ReplicaNote { incarnation: note.incarnation + 1, durable: recovery.end, cut: None, ..note.clone() };
@@ -120,13 +116,8 @@ impl ReplicaFile {
     }
 
     /// The same with the file in a shard's folder.
-    pub(crate) fn of_shard(
-        folder: &ShardFolder,
-        log: LogName,
-        recovery: &Recovery,
-        node: NodeId,
-    ) -> Result<Self, ReplicaError> {
-        Self::begin_as(NoteFile::open(folder.path(), REPLICA)?, log, recovery, node)
+    pub(crate) fn of_shard(folder: &ShardFolder, log: LogName, recovery: &Recovery) -> Result<Self, ReplicaError> {
+        Self::begin(NoteFile::open(folder.path(), REPLICA)?, log, recovery)
     }
 
     /// Notes, beside a log that takes the place of another one, what the replica of that had noted, which is the same

@@ -8,7 +8,8 @@ use vouch_broker::{ResourceName, ShardId, TransactionId};
 use vouch_cluster::{ClusterIncarnation, GroupMembers, NodeId};
 use vouch_commitlog::{EntryKind, LogFolder, LogPosition, NoteFile};
 use vouch_storage::{
-    Committed, HeldRemains, Known, LogName, OpenedLog, RemainsError, ReplicaFile, StartError, backup, restore,
+    BackupError, Committed, HeldRemains, Known, LogName, OpenedLog, RemainsError, ReplicaFile, StartError, backup,
+    restore,
 };
 
 use crate::common::{Shard, config, copy_tree, files, ids, open, refused, stopped};
@@ -161,20 +162,55 @@ fn a_first_start_that_is_cut_short_is_made_again_and_says_once_that_the_cluster_
     }
 }
 
+/// The note is made before the log says anything: a folder that was restored has none.
+#[test]
+fn a_restored_folder_whose_first_start_is_cut_short_behind_its_note_is_started_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let [data, copy, restored] = ["data", "copy", "restored"].map(|name| folder.path().join(name));
+    let mut shard = Shard::start(&data);
+    let topic = shard.topic("t", r#"{"queues": 1}"#);
+    shard.send(topic, "m000", 1000);
+    shard.stop();
+    taken(&data, &copy);
+    let (node, life) = put_back(&copy, &restored);
+    let opened = open(&config(&data)).unwrap();
+    let OpenedLog::Whole { recovery, .. } = opened.log else { panic!("the log is damaged") };
+    let log = LogFolder::open(&restored.join("shards/0/log")).unwrap().identity();
+    let name = LogName { cluster_id: log.cluster_id, shard: ShardId::FIRST };
+    let file = NoteFile::open(&restored.join("shards/0"), "replica").unwrap();
+    let mut note = ReplicaFile::begin(file, name, &recovery).unwrap();
+    assert_ne!(note.note().node, node, "it is the new node when its log says so");
+    note.term_and_vote(recovery.last_term + 1, None).unwrap();
+    drop(note);
+    for _ in 0..2 {
+        let shard = Shard::start(&restored);
+        assert_eq!((shard.replica.note().node, shard.state.incarnations().current()), (node, life));
+        assert_eq!((shard.listed("t"), lives_in_the_log(&restored)), (ids(0..1), 1));
+        shard.kill();
+    }
+}
+
 #[test]
 fn a_cluster_may_begin_anew_more_than_once_and_the_folder_of_another_life_is_none_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let (data, copy, again) = (folder.path().join("data"), folder.path().join("backup"), folder.path().join("again"));
     killed_member(&data);
     HeldRemains::look(&data).unwrap().begin_anew().unwrap();
-    // Of a folder that no node has started yet, too.
+    let early = backup(&data, &copy, &mut |_| ()).unwrap_err();
+    assert!(matches!(&early, BackupError::NotBegun(_)), "{early}");
+    Shard::start(&data).stop();
     taken(&data, &copy);
     let (node, life) = put_back(&copy, &again);
+    // Nor has this one started, and the log of its backup says all.
+    let once_more = folder.path().join("once more");
+    taken(&again, &once_more);
     let shard = Shard::start(&again);
-    assert_eq!((shard.listed("t"), node), (ids(0..2), NodeId(4)));
+    assert_eq!((shard.listed("t"), node), (ids(0..2), NodeId(5)));
     assert_eq!(shard.state.incarnations().current(), life);
+    // What may be another message elsewhere is called what it was called in the life before.
+    let lives: Vec<_> = transactions(&shard).iter().map(|id| id.incarnation).collect();
+    assert!(lives[0].is_first() && !lives[1].is_first() && lives[1] != life, "{lives:?}");
     shard.stop();
-    Shard::start(&data).stop();
     // Somebody puts files of two lives together.
     fs::copy(data.join("identity.json"), again.join("identity.json")).unwrap();
     let mixed = refused(&config(&again));
