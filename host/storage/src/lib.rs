@@ -45,8 +45,8 @@ pub use open::{Opened, OpenedLog, check_start, open};
 pub use position::{log_position, record_position, records_in};
 pub use progress::{StartProgress, StartStep};
 pub use pull::{
-    Gathering, MissingFile, OfferedBy, OfferedFile, OwnLog, PlaceDisk, PlacePicture, PlaceStep, PullDisk, PullError,
-    PullOffer, PullStage, damaged_segments, discard_gathered, go_on, open_offered, unsound_segments,
+    Gathering, MissingFile, OfferedBy, OfferedFile, PlaceDisk, PlacePicture, PlaceStep, PullDisk, PullError, PullOffer,
+    PullStage, StoppedLog, damaged_segments, discard_gathered, go_on, open_offered, unsound_segments,
 };
 pub use remains::{ClusterRemains, HeldRemains, RemainsError};
 pub use replay::{UnreadableRecord, replay};

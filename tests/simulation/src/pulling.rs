@@ -1,6 +1,7 @@
 //! Machines that take what they lack from others' disks: who reaches whom, how long it takes, and where they die.
 
 use vouch_cluster::NodeId;
+use vouch_commitlog::Checkpoint;
 use vouch_commitlog::simulated::LOSSES;
 
 use crate::machine::{Lack, Machine, Pull, Pulled};
@@ -9,7 +10,7 @@ use crate::world::World;
 /// What became of pulls in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pulls {
-    /// Those that ended well, of all kinds.
+    /// Those that ended well, of all kinds, and with a start behind it.
     pub done: u64,
     /// Those of nodes that joined, whose log's beginning was gone everywhere.
     pub joins: u64,
@@ -120,17 +121,20 @@ impl World {
             return Err(format!("node {me} takes entry {foreign}, which was never committed"));
         }
         let last = has.entries().last().map_or(0, |last| last.index);
-        let missing = |entry: &&vouch_commitlog::Checkpoint| entry.index > last && self.committed.has(entry);
+        let missing = |entry: &&Checkpoint| entry.index > last && self.committed.has(entry);
         if let Some(lost) = had.durable_entries().find(missing) {
             return Err(format!(
                 "I1: node {me} takes a log that ends with entry {last}, and had {lost}, which is committed"
             ));
         }
-        self.pulls.count(pull.lack);
         let dies = self.now < self.plan.faults_ms && self.rng.chance(3);
         let death = dies.then(|| (!self.rng.chance(3)).then(|| LOSSES[self.rng.below(LOSSES.len() as u64) as usize]));
         self.trace.line(format!("{me} has what it lacked, up to {last}; death: {death:?}"));
-        self.pulls.deaths += u64::from(dies);
+        if dies {
+            self.pulls.deaths += 1;
+        } else {
+            self.pulls.count(pull.lack);
+        }
         let Self { machines, rng, starts_at, now, trace, .. } = self;
         machines[at].pulled(pull, death, rng);
         if dies {

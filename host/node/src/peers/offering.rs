@@ -29,13 +29,17 @@ const ASKS_WITHIN: Duration = Duration::from_secs(120);
 /// One that has all starts, and is heard by then.
 const STARTS_WITHIN: Duration = Duration::from_secs(300);
 
+/// What goes to the other node, as it is read from the disk.
 type Source = Pin<Box<dyn AsyncRead + Send>>;
 
 /// Offers the shard's files, to one node at a time.
 #[derive(Clone)]
 pub(super) struct ShardFiles {
+    /// The folder of this node, in which files are opened as they are asked for.
     data_dir: PathBuf,
+    /// Says how far this node is, and keeps what is taken.
     shard: Arc<Shard>,
+    /// Who takes something at the moment; all connections know of the same one.
     takers: Arc<Takers>,
 }
 
@@ -58,11 +62,14 @@ impl ServeFiles for ShardFiles {
 }
 
 impl ShardFiles {
-    /// Those of this shard, which lies below the folder.
+    /// Those of this shard, which lies below the folder. Nobody takes anything of it yet: who began with an earlier life of this node
+    /// begins anew.
     pub(super) fn of(data_dir: PathBuf, shard: Arc<Shard>) -> Self {
         Self { data_dir, shard, takers: Arc::new(Takers::new(ASKS_WITHIN)) }
     }
 
+    /// Lets the shard keep this stretch of the log for another node, for so long from now on. It takes the place of what was kept
+    /// before for anybody.
     fn hold(&self, by: NodeId, taken: Range<LogPosition>, within: Duration) {
         self.shard.hold(HeldLog { by, taken, until: Instant::now() + within });
     }
@@ -145,10 +152,12 @@ impl ShardFiles {
     }
 }
 
+/// The shard does not answer, and says why.
 fn refused(why: NotDone) -> io::Error {
     other(why.to_string())
 }
 
+/// What the node that asks is told, in a sentence for its log.
 fn other(why: String) -> io::Error {
     io::Error::other(why)
 }

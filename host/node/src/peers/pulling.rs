@@ -265,6 +265,10 @@ impl Others {
         }
     }
 
+    /// Asks a node what it has, and says in which term this one was at last: whoever leads in an earlier one does so no more then.
+    ///
+    /// # Errors
+    /// It is not reached, gives nothing now, or says what this version does not read.
     async fn offer(&self, node: u64, term: u64) -> Result<PullOffer, NotNow> {
         let mut pull = self.transport.pull(node, OFFER, term, OFFER_MAX).await?;
         let mut document = Vec::new();

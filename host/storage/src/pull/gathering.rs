@@ -7,7 +7,7 @@ use vouch_commitlog::{LogPosition, NoteFile};
 use vouch_consensus::EntryId;
 
 use super::PullError;
-use super::offer::{OfferedFile, OwnLog, PullOffer};
+use super::offer::{OfferedFile, PullOffer, StoppedLog};
 use super::take_place::{PlaceDisk, take_place};
 use crate::backup::{self, ExpectedShard};
 use crate::progress::StartProgress;
@@ -123,7 +123,7 @@ pub struct Gathering<D> {
     pub(super) name: LogName,
     segment_size: u64,
     pub(super) note: ReplicaNote,
-    own: OwnLog,
+    own: StoppedLog,
     /// Segments of its own that are not whole; `None`: none of them is believed.
     damaged: Option<BTreeSet<LogPosition>>,
 }
@@ -134,7 +134,7 @@ impl<D: PullDisk> Gathering<D> {
         disk: D,
         (name, segment_size): (LogName, u64),
         note: ReplicaNote,
-        own: OwnLog,
+        own: StoppedLog,
         damaged: &[LogPosition],
     ) -> Self {
         let segment_of = |position: &LogPosition| LogPosition(position.0 - position.0 % segment_size);

@@ -32,7 +32,7 @@ mod unsound;
 
 pub use error::PullError;
 pub use gathering::{Gathering, MissingFile, PullDisk};
-pub use offer::{OfferedBy, OfferedFile, OwnLog, PullOffer, open_offered};
+pub use offer::{OfferedBy, OfferedFile, PullOffer, StoppedLog, open_offered};
 pub use stage::PullStage;
 pub use take_place::{PlaceDisk, PlacePicture, PlaceStep, discard_gathered, go_on};
 pub(crate) use take_place::{finish, is_between, is_under_way};

@@ -53,7 +53,7 @@ pub struct OfferedBy {
 
 /// How far a node that pulls has gone itself, before it stopped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OwnLog {
+pub struct StoppedLog {
     /// Index of the last entry that lies there as a whole: it acknowledged nothing behind that. `None`: nobody can tell, since the log
     /// is damaged there.
     pub last_index: Option<u64>,
@@ -169,7 +169,7 @@ impl OfferedBy {
     ///
     /// # Errors
     /// [`PullError::TooShort`].
-    pub fn replaces(&self, own: &mut OwnLog) -> Result<(), PullError> {
+    pub fn replaces(&self, own: &mut StoppedLog) -> Result<(), PullError> {
         let OfferedBy { term, leads, last_index, written_index } = *self;
         if leads && term >= own.term {
             own.written.entry(term).or_insert(written_index);
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn what_is_committed_takes_the_place_of_a_log_that_ends_no_later_whoever_offers_it() {
-        let own = |last| OwnLog { last_index: Some(last), term: 9, ..OwnLog::default() };
+        let own = |last| StoppedLog { last_index: Some(last), term: 9, ..StoppedLog::default() };
         assert!(by(5, false, 40, 40).by.replaces(&mut own(40)).is_ok());
         let refused = by(5, false, 40, 50).by.replaces(&mut own(41)).unwrap_err();
         assert!(matches!(refused, PullError::TooShort { offered: 40, needed: 41 }), "{refused}");
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn of_a_log_whose_end_is_lost_only_a_leader_knows_what_it_may_have_acknowledged() {
-        let lost = || OwnLog { last_index: None, term: 5, ..OwnLog::default() };
+        let lost = || StoppedLog { last_index: None, term: 5, ..StoppedLog::default() };
         let mut own = lost();
         assert!(by(5, false, 1_000, 1_000).by.replaces(&mut own).is_err());
         assert!(
@@ -318,7 +318,7 @@ mod tests {
     /// The files of the one that leads may be damaged, and nobody may know that yet.
     #[test]
     fn what_reaches_as_far_as_the_log_of_a_leader_is_taken_from_another_one() {
-        let mut own = OwnLog { last_index: None, term: 5, ..OwnLog::default() };
+        let mut own = StoppedLog { last_index: None, term: 5, ..StoppedLog::default() };
         assert!(by(5, false, 60, 60).by.replaces(&mut own).is_err(), "no leader was asked yet");
         assert!(by(6, true, 40, 45).by.replaces(&mut own).is_err());
         assert!(by(6, false, 44, 50).by.replaces(&mut own).is_err());

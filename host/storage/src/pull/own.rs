@@ -2,7 +2,7 @@
 
 use vouch_commitlog::{Checkpoint, CommitLog, LogPosition, ReadOnlyLog};
 
-use super::offer::OwnLog;
+use super::offer::StoppedLog;
 use crate::config::StorageConfig;
 use crate::error::{StartError, failed};
 use crate::known::Known;
@@ -19,7 +19,7 @@ pub(super) fn own_log(
     (name, segment_size): (LogName, u64),
     note: &ReplicaNote,
     progress: &StartProgress,
-) -> Result<OwnLog, StartError> {
+) -> Result<StoppedLog, StartError> {
     let shard = config.folder();
     let snapshots = Snapshots::of_folder(shard.snapshots());
     let known = Known::of_shard(&shard, name, &snapshots)?;
@@ -32,10 +32,10 @@ pub(super) fn own_log(
     let opened = CommitLog::open_read_only(&log, from, &mut |read| {
         progress.enter(StartStep::Looking { done_bytes: read.done_bytes, total_bytes: read.total_bytes });
     });
-    Ok(OwnLog::read(opened.ok().as_ref(), checkpoint, note.term))
+    Ok(StoppedLog::read(opened.ok().as_ref(), checkpoint, note.term))
 }
 
-impl OwnLog {
+impl StoppedLog {
     /// By what was read of a log behind a snapshot's last entry, or from its beginning; `None`: it cannot be read. `term`: the latest
     /// that its replica noted.
     pub fn read(opened: Option<&ReadOnlyLog>, checkpoint: Option<Checkpoint>, term: u64) -> Self {

@@ -25,7 +25,7 @@ const STARTS_WITHIN: Duration = Duration::from_millis(6_000);
 
 /// What the core of a node says that is asked for its files.
 #[derive(Default)]
-pub(super) struct Said {
+pub(super) struct SaidOfItself {
     pub(super) last_index: Option<u64>,
     pub(super) group: Option<GroupStanding>,
 }
@@ -95,8 +95,8 @@ impl Machine {
     }
 
     /// Its core is asked where what is offered ends, then how far it is.
-    pub(super) fn asks_its_core(&mut self, log_end: LogPosition) -> Arc<Mutex<Said>> {
-        let said = Arc::<Mutex<Said>>::default();
+    pub(super) fn asks_its_core(&mut self, log_end: LogPosition) -> Arc<Mutex<SaidOfItself>> {
+        let said = Arc::<Mutex<SaidOfItself>>::default();
         let (index, group) = (said.clone(), said.clone());
         let tell = Box::new(move |last| index.lock().unwrap().last_index = last);
         self.asks.push(Request::IndexBefore(log_end, tell));

@@ -8,11 +8,11 @@ use vouch_cluster::NodeId;
 use vouch_commitlog::simulated::{Image, PowerLoss, Rng, SimDisk, look, open_note, open_read_only};
 use vouch_commitlog::{LogPosition, Verification};
 use vouch_storage::{
-    Gathering, Known, MissingFile, OwnLog, PullError, PullOffer, ReplicaFile, ReplicaNote, StartProgress,
+    Gathering, Known, MissingFile, PullError, PullOffer, ReplicaFile, ReplicaNote, StartProgress, StoppedLog,
     damaged_segments, go_on,
 };
 
-use super::offer::Said;
+use super::offer::SaidOfItself;
 use super::shelves::{PullingDisk, Shelf, Shelves};
 use super::{Machine, NAME, SEGMENT, Snapshots, log_config};
 use crate::bugs::{Slip, slips};
@@ -44,7 +44,7 @@ enum Doing {
     /// The other one keeps its log, and looks what it has.
     IsLookedFor,
     /// The other one asks its core how far it is.
-    Waits(PullOffer, Arc<Mutex<Said>>),
+    Waits(PullOffer, Arc<Mutex<SaidOfItself>>),
     Fetches(PullOffer, VecDeque<MissingFile>),
     /// It reads all that it has.
     Reads(PullOffer),
@@ -154,12 +154,12 @@ impl Pull {
     fn hears_offer(
         &mut self,
         mut offer: PullOffer,
-        said: &Mutex<Said>,
+        said: &Mutex<SaidOfItself>,
         source: &mut Machine,
         (me, now): (NodeId, u64),
         trace: &mut Trace,
     ) -> Pulled {
-        let Said { last_index, group } = std::mem::take(&mut *said.lock().unwrap());
+        let SaidOfItself { last_index, group } = std::mem::take(&mut *said.lock().unwrap());
         let (Some(last_index), Some(group)) = (last_index, group) else {
             return self.leaves("what is committed there moved on", Some(source), me, trace);
         };
@@ -310,7 +310,7 @@ impl Machine {
         config.checkpoint = checkpoint;
         let from = checkpoint.map_or(LogPosition(0), |checkpoint| checkpoint.position);
         let opened = open_read_only(&self.disk, &config, from).ok();
-        let mut own = OwnLog::read(opened.as_ref(), checkpoint, note.term);
+        let mut own = StoppedLog::read(opened.as_ref(), checkpoint, note.term);
         let lack = match own.last_index {
             _ if !damaged.is_empty() => Lack::Damaged,
             None => Lack::Damaged,
