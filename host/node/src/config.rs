@@ -9,7 +9,7 @@ use vouch_plugin::{CompilerProgram, DEFAULT_GUEST_THREADS, DEFAULT_NODE_CONCURRE
 use vouch_secrets::KEY_FILE;
 use vouch_storage::{OnDamage, StorageConfig, VERSION};
 
-use crate::peers::{JoinSettings, Lacking, PeerSettings, Program};
+use crate::peers::{JoinSettings, Lacking, NodeVersion, PeerSettings};
 use crate::served_shard::SHARD;
 
 /// Settings of a node; every one is enforced.
@@ -72,8 +72,8 @@ impl NodeConfig {
     }
 
     /// What the node is to the others.
-    pub(crate) fn program(&self) -> Program {
-        Program { version: VERSION.to_owned(), feature_level: self.feature_level }
+    pub(crate) fn program(&self) -> NodeVersion {
+        NodeVersion { version: VERSION.to_owned(), feature_level: self.feature_level }
     }
 
     /// What of it is for the shard's files.

@@ -60,7 +60,7 @@ pub use metrics::{
 };
 pub use metrics::{ProcessUse, SeriesView, TopicTransactions};
 pub use node::{Node, NodeIdentity};
-pub use peers::{ClusterToken, JoinSettings, Lacking, PeerSettings, Program, TokenFault};
+pub use peers::{ClusterToken, JoinSettings, Lacking, NodeVersion, PeerSettings, TokenFault};
 pub use retention::RetentionReport;
 pub use search::Search;
 pub use secrets::{KeyRotation, SecretView, Secrets};

@@ -5,13 +5,12 @@ use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 use crate::{
     error::EngineError,
     http::{Resolver, SystemResolver},
+    limits::MAX_NODE_CONCURRENCY,
     quantity::ByteSize,
 };
 
 /// Most guest threads.
 pub const MAX_GUEST_THREADS: usize = 64;
-/// Most checks at the same time on one node.
-pub const MAX_NODE_CONCURRENCY: usize = 1024;
 /// Guest threads where nobody says otherwise.
 pub const DEFAULT_GUEST_THREADS: usize = 2;
 /// Checks at the same time on one node where nobody says otherwise.

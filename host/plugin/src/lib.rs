@@ -57,8 +57,7 @@ mod worked;
 pub use binding::{Admission, Binding};
 pub use compile::{CompiledFrom, compiler_process};
 pub use config::{
-    CompilerProgram, DEFAULT_GUEST_THREADS, DEFAULT_NODE_CONCURRENCY, EngineConfig, MAX_GUEST_THREADS,
-    MAX_NODE_CONCURRENCY, Program,
+    CompilerProgram, DEFAULT_GUEST_THREADS, DEFAULT_NODE_CONCURRENCY, EngineConfig, MAX_GUEST_THREADS, Program,
 };
 pub use databases::{DatabaseGrant, ExaminedDatabase, FenceTable};
 pub use declared::{Case, DeclaredConfig, Setting, SettingType};
@@ -67,7 +66,7 @@ pub use engine::Engine;
 pub use error::{BindError, EngineError, InspectError, LoadError};
 pub use grants::{Grants, HttpGrant, Origin, OriginError};
 pub use http::{Resolver, Resolving, SystemResolver};
-pub use limits::{LimitError, Limits};
+pub use limits::{LimitError, Limits, MAX_NODE_CONCURRENCY};
 pub use log::{LogLine, LogSource};
 pub use namespace::StateGrant;
 pub use outcome::{Answered, Checked, Consumed, ConsumerVerdict, NoAnswer, Verdict};

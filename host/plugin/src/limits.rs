@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::MAX_NODE_CONCURRENCY;
 use crate::quantity::{ByteSize, duration_text};
+
+/// Most calls at the same time on one node.
+pub const MAX_NODE_CONCURRENCY: usize = 1024;
 
 /// The `limits` of a binding; an absent field takes its default. All of them are enforced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

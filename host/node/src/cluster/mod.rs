@@ -26,7 +26,7 @@ use vouch_shard::{GroupStanding, Shard, WhoBelongs};
 use vouch_transport::{LinkState, RereadSecurity};
 
 use crate::forwarding::{ForwardedAsk, HttpApi, HttpCall, HttpCallAnswer, Leaders, ServeHttp, answer_of};
-use crate::peers::{ClusterToken, PeerSettings, Program, Speaking};
+use crate::peers::{ClusterToken, NodeVersion, PeerSettings, Speaking};
 use crate::writable::Writable;
 pub(crate) use leader_watch::LeaderWatch;
 pub use majority::majority_of;
@@ -61,7 +61,7 @@ pub struct Nodes {
     pub(crate) cluster_id: [u8; 16],
     pub(crate) segment_size: u64,
     /// What this node runs.
-    pub(crate) program: Program,
+    pub(crate) program: NodeVersion,
     pub(crate) writable: Writable,
     pub(crate) leader: Arc<LeaderWatch>,
 }
@@ -80,9 +80,9 @@ pub struct ClusterView {
     /// The feature level of the log: what belongs to a later one is not written.
     pub feature_level: u32,
     /// What this node runs.
-    pub program: Program,
+    pub program: NodeVersion,
     /// What those of the others run that are connected, and said so to this node, since it leads or did.
-    pub programs: BTreeMap<NodeId, Program>,
+    pub programs: BTreeMap<NodeId, NodeVersion>,
     /// Connections of others that were refused.
     pub refused: u64,
     /// Datagrams that were no message of the group, and were dropped.

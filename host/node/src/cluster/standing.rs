@@ -8,7 +8,7 @@ use vouch_shard::GroupStanding;
 use vouch_transport::LinkState;
 
 use super::ClusterView;
-use crate::peers::Program;
+use crate::peers::NodeVersion;
 
 /// What a node is to its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -114,7 +114,7 @@ impl NodeStanding {
         Self { peer: addresses.and_then(|at| said(&at.peer)), grpc: addresses.and_then(|at| said(&at.grpc)), ..self }
     }
 
-    fn runs(self, program: Option<&Program>) -> Self {
+    fn runs(self, program: Option<&NodeVersion>) -> Self {
         let said = program.map(|program| (program.version.clone(), program.feature_level));
         let (version, feature_level) = said.unzip();
         Self { version, feature_level, ..self }
@@ -255,7 +255,7 @@ mod tests {
         let down = LinkState::Down { why: "connection refused".to_owned() };
         let links = BTreeMap::from([(NodeId(3), down)]);
         let mine = Some(addresses(me));
-        let program = |version: &str, feature_level| Program { version: version.to_owned(), feature_level };
+        let program = |version: &str, feature_level| NodeVersion { version: version.to_owned(), feature_level };
         let programs = BTreeMap::from([(NodeId(2), program("0.1.0", 1))]);
         ClusterView {
             group,

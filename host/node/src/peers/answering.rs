@@ -17,7 +17,7 @@ use vouch_transport::{CallFailed, PeerIdentity, Serve};
 use super::calls::{NodeAnswer, NodeAsk, NodeRequest};
 use super::clients::{ClientAnswer, ClientCalls};
 use super::nodes::PeerNodes;
-use super::programs::{Program, Programs};
+use super::programs::{NodeVersion, Programs};
 use super::token::ClusterToken;
 use super::told::{Hearsay, ToldNodes, addresses_in};
 
@@ -198,7 +198,7 @@ impl NodeCalls {
                  level {level}"
             ))),
             Some(program) if program.feature_level >= level => Ok(()),
-            Some(Program { version, feature_level }) => Err(NodeAnswer::Refused(format!(
+            Some(NodeVersion { version, feature_level }) => Err(NodeAnswer::Refused(format!(
                 "node {node} runs Vouch {version}, which knows feature level {feature_level}, and the cluster is at level {level}: start a \
                  newer version there"
             ))),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
 use vouch_cluster::{ADDRESS_MAX, MEMBERS_MAX, NodeAddresses, NodeId};
 
-use super::programs::Program;
+use super::programs::NodeVersion;
 use super::told::ToldNodes;
 
 /// The version that this code writes and reads.
@@ -37,7 +37,7 @@ pub(super) enum NodeAsk {
     /// Hear where all nodes are: whoever leads finds that this node does not answer.
     Hear(ToldNodes),
     /// Know which version this node runs. Versions that are older than this word do not ask it, and refuse it.
-    Runs { node: NodeId, program: Program },
+    Runs { node: NodeId, program: NodeVersion },
     /// Do what a client asks for, which came to a node that does not lead.
     Client(Bytes),
 }
@@ -133,7 +133,7 @@ impl NodeRequest {
             CLIENT => NodeAsk::Client(std::mem::take(bytes)),
             5 => {
                 let (node, feature_level) = (NodeId(bytes.try_get_u64_le()?), bytes.try_get_u32_le()?);
-                NodeAsk::Runs { node, program: Program { version: text(bytes, VERSION_MAX)?, feature_level } }
+                NodeAsk::Runs { node, program: NodeVersion { version: text(bytes, VERSION_MAX)?, feature_level } }
             }
             _ => return Err(NoNodeMessage),
         };

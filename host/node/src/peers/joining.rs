@@ -8,7 +8,7 @@ use vouch_cluster::NodeAddresses;
 use vouch_transport::{ANY_NODE, CallFailed, Caller, LinkState, REFUSES, Transport};
 
 use super::calls::{NoNodeMessage, NodeAnswer, NodeAsk, NodeRequest};
-use super::programs::Program;
+use super::programs::NodeVersion;
 use super::settings::JoinSettings;
 use super::told::ToldNodes;
 
@@ -24,7 +24,7 @@ const ASK_WITHIN: Duration = Duration::from_secs(5);
 pub(super) async fn join(
     transport: &Transport,
     joins: &JoinSettings,
-    (addresses, program): (NodeAddresses, Program),
+    (addresses, program): (NodeAddresses, NodeVersion),
 ) -> Result<ToldNodes, String> {
     let (node, secret) = (joins.token.node(), *joins.token.secret());
     transport.set_credential(Bytes::copy_from_slice(&secret)).map_err(|_| "the token is too long".to_owned())?;

@@ -17,7 +17,7 @@ use super::answering::told_by;
 use super::calls::{NodeAnswer, NodeAsk, NodeRequest};
 use super::gathered::Gathered;
 use super::nodes::PeerNodes;
-use super::programs::Program;
+use super::programs::NodeVersion;
 use super::removal::Removal;
 use super::told::Hearsay;
 
@@ -43,7 +43,7 @@ pub(super) struct PeerKeeper {
     /// Why the log does not say where this node is, as that was told last.
     pub(super) told: String,
     /// What this node runs.
-    pub(super) program: Program,
+    pub(super) program: NodeVersion,
     /// Who knows that by now, and in which term it leads.
     pub(super) program_told: Option<(NodeId, u64)>,
 }

@@ -37,7 +37,7 @@ pub(crate) use clients::{ClientAnswer, ClientAnswering, ServeClients, answer_byt
 pub use lacking::Lacking;
 pub(crate) use lacking::lacks_what_is_damaged;
 pub(crate) use nodes::PeerNodes;
-pub use programs::Program;
+pub use programs::NodeVersion;
 pub(crate) use pulling::pull;
 pub use settings::{JoinSettings, PeerSettings};
 pub(crate) use speaking::{Speaking, WhoSpeaks};

@@ -11,7 +11,7 @@ use vouch_cluster::NodeId;
 
 /// What a node runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Program {
+pub struct NodeVersion {
     /// Version of Vouch.
     pub version: String,
     /// The newest feature level that it knows.
@@ -21,7 +21,7 @@ pub struct Program {
 /// What a node said, and in which of its lives; `None`: another node passed it on.
 struct Said {
     life: Option<u64>,
-    program: Program,
+    program: NodeVersion,
 }
 
 /// What the others said.
@@ -30,18 +30,18 @@ pub(crate) struct Programs(Mutex<BTreeMap<NodeId, Said>>);
 
 impl Programs {
     /// A node of the cluster, or one that is to come, says what it runs.
-    pub(super) fn runs(&self, node: NodeId, life: Option<u64>, program: Program) {
+    pub(super) fn runs(&self, node: NodeId, life: Option<u64>, program: NodeVersion) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(node, Said { life, program });
     }
 
     /// What a node runs that lives this life; `None`: it has not said so.
-    pub(crate) fn of(&self, node: NodeId, life: u64) -> Option<Program> {
+    pub(crate) fn of(&self, node: NodeId, life: u64) -> Option<NodeVersion> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.get(&node).filter(|said| said.life == Some(life)).map(|said| said.program.clone())
     }
 
     /// What a node said last, in whichever life.
-    pub(super) fn last_of(&self, node: NodeId) -> Option<Program> {
+    pub(super) fn last_of(&self, node: NodeId) -> Option<NodeVersion> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&node).map(|said| said.program.clone())
     }
 }
@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn what_a_node_said_in_another_life_is_not_what_it_runs() {
         let (programs, node) = (Programs::default(), NodeId(2));
-        let program = |level| Program { version: format!("0.{level}.0"), feature_level: level };
+        let program = |level| NodeVersion { version: format!("0.{level}.0"), feature_level: level };
         assert_eq!((programs.of(node, 7), programs.last_of(node)), (None, None));
         programs.runs(node, None, program(1));
         assert_eq!((programs.of(node, 7), programs.last_of(node)), (None, Some(program(1))));

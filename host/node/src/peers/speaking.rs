@@ -26,7 +26,7 @@ use super::keeper::PeerKeeper;
 use super::lacking::Lacking;
 use super::nodes::PeerNodes;
 use super::offering::ShardFiles;
-use super::programs::{Program, Programs};
+use super::programs::{NodeVersion, Programs};
 use super::removal::Removal;
 use super::runtime::PeerRuntime;
 use super::settings::{JoinSettings, PeerSettings};
@@ -50,7 +50,7 @@ pub(crate) struct WhoSpeaks {
     /// The log that they share.
     pub(crate) log: LogIdentity,
     /// What it runs.
-    pub(crate) program: Program,
+    pub(crate) program: NodeVersion,
 }
 
 /// A life of this node, later than those before it, and not that of another folder which says that it is this node.
@@ -88,7 +88,7 @@ pub(crate) struct Speaking {
     own: CertificateName,
     pub(crate) nodes: Arc<PeerNodes>,
     hearsay: Arc<Hearsay>,
-    program: Program,
+    program: NodeVersion,
     pub(crate) programs: Arc<Programs>,
     pub(crate) removal: Arc<Removal>,
     clients: Arc<ClientCalls>,
