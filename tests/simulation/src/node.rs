@@ -367,12 +367,15 @@ impl Node {
 
     /// Who leads reads again the names of entries that somebody lacks, where all of the log is there, as the product's keeper does.
     pub(crate) fn learn_names(&mut self, now: u64, outside: &mut Outside<'_>) {
-        if !self.pulls || now < self.names_at {
+        if now < self.names_at {
             return;
         }
         self.names_at = now + NAMES_EVERY_MS;
         let start = self.reader.start();
-        if !self.core.group_standing().is_some_and(|group| group.lacks_names(start)) {
+        let Some(group) = self.core.group_standing() else { return };
+        // Where nobody pulls, names are kept for all that may come back, unless all others left.
+        let may_lack = self.pulls || group.members.all().len() == 1;
+        if !may_lack || !group.lacks_names(start) {
             return;
         }
         let known = Arc::<Mutex<LogPosition>>::default();

@@ -108,9 +108,12 @@ impl ShardFiles {
     /// leads is asked before the end of its log: what it hears of others later was not acknowledged to it then.
     async fn look(&self) -> io::Result<PullOffer> {
         let data_dir = self.data_dir.clone();
-        let offer = spawn_blocking(move || PullOffer::of_folder(&data_dir)).await;
+        let offer = spawn_blocking(move || PullOffer::or_word_of_folder(&data_dir)).await;
         let mut offer = offer.map_err(|error| other(error.to_string()))?.map_err(|why| other(why.to_string()))?;
-        let last_index = self.shard.index_before(LogPosition(offer.log_end)).await.map_err(refused)?;
+        let last_index = match offer.is_word() {
+            true => Some(0),
+            false => self.shard.index_before(LogPosition(offer.log_end)).await.map_err(refused)?,
+        };
         let last_index = last_index.ok_or_else(|| other("what is committed here moved on; ask again".to_owned()))?;
         let group = self.shard.group().await.map_err(refused)?;
         offer.by = group.offers(last_index);

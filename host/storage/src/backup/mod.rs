@@ -35,7 +35,7 @@ pub use error::BackupError;
 pub(crate) use error::failed;
 use error::{MANIFEST_FILE, damaged};
 pub use note::read as last_backup_ms;
-pub(crate) use plan::{BackupTrouble, Plan, extent_of_segment, plan};
+pub(crate) use plan::{BackupTrouble, Plan, extent_of_segment, identity, plan};
 pub(crate) use planned::{FileKind, Planned};
 pub use progress::{BackupProgress, BackupStep, OnProgress};
 pub use restore::{Restored, restore};

@@ -46,7 +46,7 @@ pub(crate) struct Plan {
 }
 
 /// The identity of a data folder, or that it is none.
-pub(super) fn identity(data_dir: &Path) -> Result<FolderIdentity, BackupError> {
+pub(crate) fn identity(data_dir: &Path) -> Result<FolderIdentity, BackupError> {
     let not_a_node = |why: String| BackupError::NotANode { path: data_dir.to_owned(), why };
     match FolderIdentity::read(&data_dir.join(IDENTITY_FILE)) {
         Ok(Some(identity)) => Ok(identity),

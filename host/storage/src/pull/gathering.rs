@@ -163,6 +163,9 @@ impl<D: PullDisk> Gathering<D> {
             return Err(PullError::Offer(format!("it is of the log of cluster {}", offer.cluster_id)));
         }
         offer.by.replaces(&mut self.own)?;
+        if offer.is_word() {
+            return Err(PullError::Offer("it gives no files, since its own are damaged".to_owned()));
+        }
         self.disk.prepare()?;
         self.keep_what_belongs_to(offer)?;
         let mut missing = Vec::new();

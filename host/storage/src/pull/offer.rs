@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use vouch_commitlog::LogPosition;
 
 use super::PullError;
-use crate::backup::{self, BackupTrouble, Extent, FileKind, Plan, Planned};
+use crate::backup::{self, BackupError, BackupTrouble, Extent, FileKind, Plan, Planned};
 use crate::layout::ShardFolder;
 
 /// Version of the document.
@@ -108,6 +108,33 @@ impl PullOffer {
         };
         let files = files.into_iter().filter_map(offered).collect();
         Ok(Self::new((cluster_id, segment_size), log_start..log_end, snapshot, files))
+    }
+
+    /// The same where what is found to be damaged in the folder stands against it: nothing but the node's word of how far it is, which
+    /// another one may need that takes the log from a third.
+    ///
+    /// # Errors
+    /// As for [`Self::of_folder`].
+    pub fn or_word_of_folder(data_dir: &Path) -> Result<Self, PullError> {
+        match Self::of_folder(data_dir) {
+            Err(PullError::Shard(BackupError::SourceDamaged(why))) => {
+                tracing::error!(why, "this node's own log is damaged; nothing of it is offered to another node");
+                let identity = backup::identity(data_dir)?;
+                let cluster_id = identity.cluster_id().map_err(|error| PullError::Offer(error.to_string()))?;
+                Ok(Self::word((cluster_id, identity.segment_size)))
+            }
+            offered => offered,
+        }
+    }
+
+    /// No file of the log of a cluster, with segments of so many bytes.
+    pub fn word(log: ([u8; 16], u64)) -> Self {
+        Self::new(log, LogPosition::START..LogPosition::START, None, Vec::new())
+    }
+
+    /// Whether it is a node's word alone.
+    pub fn is_word(&self) -> bool {
+        self.files.is_empty()
     }
 
     /// These files of the log of a cluster, with segments of so many bytes.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use vouch_commitlog::LogPosition;
 use vouch_consensus::NodeId;
@@ -208,6 +209,36 @@ fn a_segment_that_is_damaged_is_asked_for_and_the_others_are_not() {
     finish(&mut stage, &offer).unwrap();
     stage.end();
     two.has_all(20);
+}
+
+/// The member cannot tell how far its own log went, and the node that leads has a damaged one: what that says of itself counts, and the
+/// files are those of a third.
+#[test]
+fn a_node_whose_log_is_damaged_offers_its_word_and_that_is_enough_to_take_the_log_from_another_one() {
+    let mut two = Two::begin();
+    two.source.mark();
+    let third = tempfile::tempdir().unwrap();
+    copy_tree(two.source_dir.path(), third.path());
+    let log_of = |folder: &Path| PullOffer::or_word_of_folder(folder).unwrap();
+    let last_index = two.offer().by.last_index;
+    let last = segment(two.source_dir.path(), log_of(third.path()).log_end / SEGMENT * SEGMENT);
+    let mut bytes = fs::read(&last).unwrap();
+    bytes[5000] ^= 1;
+    fs::write(&last, bytes).unwrap();
+    let mut word = log_of(two.source_dir.path());
+    assert!(word.is_word());
+    word.by = OfferedBy { term: 7, leads: true, last_index: 0, written_index: last_index };
+    let word = PullOffer::decode(&word.encode()).unwrap();
+    let member = two.member_dir.path();
+    let end = two.member_had.0 / SEGMENT * SEGMENT;
+    fs::write(segment(member, end), vec![7; SEGMENT as usize]).unwrap();
+    let damaged = unsound_segments(&config(member), &StartProgress::default()).unwrap().unwrap();
+    let mut stage = two.stage(&damaged);
+    let mut offer = log_of(third.path());
+    offer.by = OfferedBy { term: 7, leads: false, last_index, written_index: last_index };
+    assert!(matches!(stage.take(&offer), Err(PullError::TooShort { .. })), "nobody knows yet how far its own log went");
+    assert!(matches!(stage.take(&word), Err(PullError::TooShort { .. })));
+    assert!(!stage.take(&offer).unwrap().is_empty());
 }
 
 #[test]

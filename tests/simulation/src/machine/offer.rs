@@ -71,8 +71,8 @@ impl Machine {
         let log = look(&self.disk).map_err(|error| error.to_string())?;
         let found = known.look_at(log).verify_from(from, known.durable, &mut |_| ());
         let Verification { durable, damage, .. } = found.map_err(|error| error.to_string())?;
-        if let Some(first) = damage.first() {
-            return Err(first.to_string());
+        if !damage.is_empty() {
+            return Ok(PullOffer::word((CLUSTER, SEGMENT)));
         }
         let log_end = durable.min(known.copied_to(true));
         if log_end.0 <= SEGMENT_HEADER_LEN {

@@ -160,6 +160,7 @@ impl Pull {
         trace: &mut Trace,
     ) -> Pulled {
         let SaidOfItself { last_index, group } = std::mem::take(&mut *said.lock().unwrap());
+        let last_index = if offer.is_word() { Some(0) } else { last_index };
         let (Some(last_index), Some(group)) = (last_index, group) else {
             return self.leaves("what is committed there moved on", Some(source), me, trace);
         };
