@@ -27,7 +27,10 @@ fn check(text: &str) {
 }
 
 fuzz_target!(|case: Case| {
-    let id = TransactionId { incarnation: ClusterIncarnation(case.incarnation), ..TransactionId::of_first_life(ShardId(case.shard), HalfPosition(case.position)) };
+    let id = TransactionId {
+        incarnation: ClusterIncarnation(case.incarnation),
+        ..TransactionId::of_first_life(ShardId(case.shard), HalfPosition(case.position))
+    };
     assert_eq!(id.to_string().parse(), Ok(id));
     let mut changed = id.to_string().into_bytes();
     for (at, byte) in case.changes {
