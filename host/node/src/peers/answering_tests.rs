@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use vouch_broker::record::FEATURE_LEVEL;
 use vouch_consensus::{GroupMessage, Said};
 use vouch_transport::PeerSecurity;
 
@@ -35,6 +36,11 @@ fn alone(folder: &std::path::Path) -> (Node, NodeCalls) {
     (node, calls)
 }
 
+/// A node said that it runs a version that knows so much.
+fn runs(calls: &NodeCalls, node: u64, feature_level: u32) {
+    calls.programs.runs(NodeId(node), Some(1), NodeVersion { version: "9.9.9".to_owned(), feature_level });
+}
+
 async fn answer(calls: &NodeCalls, from: u64, ask: NodeAsk) -> NodeAnswer {
     let request = NodeRequest { forwarded: false, ask };
     calls.answer(NodeId(from), request, Instant::now() + Duration::from_secs(30)).await
@@ -53,6 +59,15 @@ async fn a_node_joins_once_and_once_more_from_the_same_place_as_long_as_it_ackno
     let (node, calls) = alone(folder.path());
     let token = node.cluster.add(true).await.unwrap();
     let join = |secret: [u8; 32], peer: &str| NodeAsk::Join { node: NodeId(2), secret, addresses: at(peer) };
+    let unsaid = answer(&calls, 2, join(*token.secret(), "127.0.0.1:9")).await;
+    assert!(
+        matches!(&unsaid, NodeAnswer::NothingStored(why) if why.contains("did not say which version")),
+        "{unsaid:?}"
+    );
+    runs(&calls, 2, FEATURE_LEVEL - 1);
+    let older = refusal(answer(&calls, 2, join(*token.secret(), "127.0.0.1:9")).await);
+    assert!(older.contains("node 2 runs Vouch 9.9.9") && older.contains("start a newer version there"), "{older}");
+    runs(&calls, 2, FEATURE_LEVEL);
     let wrong = refusal(answer(&calls, 2, join([0; 32], "127.0.0.1:9")).await);
     assert!(wrong.contains("the token for node 2 was used, is too old, or is another node's"), "{wrong}");
     let nowhere = refusal(answer(&calls, 2, join(*token.secret(), "nowhere")).await);
@@ -85,6 +100,7 @@ async fn a_node_speaks_for_itself_and_who_does_not_belong_is_not_believed() {
     let written = node.status.log_usage().end;
     let unknown = refusal(answer(&calls, 2, moved(2)).await);
     assert!(unknown.contains("no node 2"), "{unknown}");
+    runs(&calls, 2, FEATURE_LEVEL);
     let join = NodeAsk::Join { node: NodeId(2), secret: [3; 32], addresses: at("127.0.0.1:9") };
     assert!(refusal(answer(&calls, 2, join).await).contains("the token for node 2"));
     assert_eq!(node.status.log_usage().end, written, "who holds no token makes nobody write");

@@ -120,7 +120,11 @@ async fn an_upgrade_is_not_finished_while_nobody_knows_what_a_node_runs() {
     let away = nodes.running.remove(at);
     away.stop().await;
     let leader = nodes.leader().await;
-    until("it is missed", async || !leader.cluster.status().await.unwrap().programs.contains_key(&NodeId(3))).await;
+    until("it is missed, and the other one has said what it runs", async || {
+        let programs = leader.cluster.status().await.unwrap().programs;
+        !programs.contains_key(&NodeId(3)) && programs.contains_key(&NodeId(2))
+    })
+    .await;
     let missing = leader.cluster.finish_upgrade("ann").await.unwrap_err().to_string();
     assert!(missing.contains("node 3 is not connected") && missing.contains("start it, or remove it"), "{missing}");
     assert_eq!(level(leader).await, BEFORE);

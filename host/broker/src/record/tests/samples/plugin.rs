@@ -162,7 +162,7 @@ impl Sampled for BindingPut {
 
 impl Sampled for BindingPaused {
     const GOLDEN: &str = "0f000000 a7b68e14 4700 01 00 0162 01";
-    const OFTEN: u16 = 5;
+    const OFTEN: u16 = 12;
 
     fn sample() -> Self {
         Self { name: "b".to_owned(), paused: true }

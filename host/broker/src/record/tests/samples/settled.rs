@@ -73,6 +73,19 @@ impl Sampled for Settled {
         let topic = if step.c & 0x10 == 0 { TopicId(1) } else { TopicId([2, 3, 9][usize::from(step.b) % 3]) };
         let outbox = if step.c & 0x60 == 0 { vec![(topic, message("staged"))] } else { vec![] };
         let kept = (step.c & 0x80 == 0).then(|| drawn_access(log, step, &binding));
+        // Some that count, but for a topic that is not there.
+        if step.c & 0x700 == 0
+            && let Some((transaction, _)) = log.state.open_transactions().iter(None).next()
+        {
+            let head = SettledHead::End(End { transaction, ..End::drawn(log, step) });
+            return Self {
+                outbox: staged_to(vec![(TopicId(9), message("staged"))]),
+                head,
+                binding,
+                created,
+                kept: None,
+            };
+        }
         Self { outbox: staged_to(outbox), head, binding, created, kept }
     }
 }
