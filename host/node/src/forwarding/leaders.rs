@@ -185,7 +185,8 @@ impl Leaders {
             let not_leading = matches!(tried, Err(NotDone::NothingStored(NothingStored::NotLeading { .. })));
             let now = Instant::now();
             let patience = *patience.get_or_insert_with(|| context.until(LEADER_WITHIN));
-            if !not_leading || now >= patience {
+            // Nobody lets a node in that was removed: its clients go elsewhere.
+            if !not_leading || now >= patience || speaking.removal.was_heard() {
                 return tried;
             }
             // Whether it changed or not, it is tried again.
