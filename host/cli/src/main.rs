@@ -42,8 +42,13 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tikv_jemallocator::Jemalloc;
 
 use crate::args::{Cli, VouchCommand};
+
+/// Memory that a burst needed goes back to the system soon after it, whichever thread had asked for it.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Reads the command line, runs the command, and says how it ended. What is wrong with the flags themselves is told by
 /// the parser, which ends the process with 2.

@@ -3,14 +3,14 @@
 use std::fs;
 use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use memmap2::{MmapOptions, MmapRaw};
-use rustix::fs::{Advice, FallocateFlags, SeekFrom};
-use rustix::io::retry_on_intr;
+use rustix::fs::{Advice, AtFlags, FallocateFlags, Mode, OFlags, SeekFrom};
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::settled::{Fixed, SettledEnd};
 
@@ -102,9 +102,14 @@ pub(crate) fn bytes_of(
 }
 
 /// A folder of the operating system.
+///
+/// # To ensure correctness
+/// - Whatever is changed is changed in the folder that was opened, wherever it was moved since. What lies at its path by
+///   then is somebody else's: a spare segment that appeared there would belong to a log of another identity.
 pub(crate) struct RealDisk {
     directory: PathBuf,
-    /// The folder, open: it can be synced without a descriptor more. `None`: nothing is changed, whoever asks.
+    /// The folder, open: names are looked up in it, and it is synced without a descriptor more. `None`: nothing is
+    /// changed, whoever asks.
     handle: Option<fs::File>,
 }
 
@@ -133,14 +138,31 @@ impl RealDisk {
     fn may_change(&self) -> io::Result<&fs::File> {
         self.handle.as_ref().ok_or_else(|| io::ErrorKind::PermissionDenied.into())
     }
+
+    /// Opens a file of the folder; one that is created is for its owner alone.
+    fn open_file(&self, name: &str, flags: OFlags) -> io::Result<RealFile> {
+        let (flags, mode) = (flags | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR);
+        let opened = retry_on_intr(|| match &self.handle {
+            Some(folder) => rustix::fs::openat(folder, name, flags, mode),
+            None => rustix::fs::open(self.path(name), flags, mode),
+        })?;
+        Ok(RealFile(opened.into()))
+    }
 }
 
 impl Disk for RealDisk {
     fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.directory)? {
-            if let Ok(name) = entry?.file_name().into_string() {
-                names.push(name);
+        let entries = match &self.handle {
+            Some(folder) => rustix::fs::Dir::read_from(folder)?,
+            None => rustix::fs::Dir::new(fs::File::open(&self.directory)?)?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            if let Ok(name) = entry.file_name().to_str()
+                && !matches!(name, "." | "..")
+            {
+                names.push(name.to_owned());
             }
         }
         Ok(names)
@@ -148,37 +170,35 @@ impl Disk for RealDisk {
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         self.may_change()?;
-        let file = fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(self.path(name))?;
-        Ok(Arc::new(RealFile(file)))
+        Ok(Arc::new(self.open_file(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(RealFile(fs::OpenOptions::new().read(true).write(self.handle.is_some()).open(self.path(name))?)))
+        let access = if self.handle.is_some() { OFlags::RDWR } else { OFlags::RDONLY };
+        Ok(Arc::new(self.open_file(name, access)?))
     }
 
     fn open_uncached(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let flags = rustix::fs::OFlags::DIRECT.bits().cast_signed();
-        let mut options = fs::OpenOptions::new();
-        if let Ok(file) = options.read(true).custom_flags(flags).open(self.path(name)).map(RealFile)
+        if let Ok(file) = self.open_file(name, OFlags::RDONLY | OFlags::DIRECT)
             && probe(&file)
         {
             return Ok(Arc::new(file));
         }
-        Ok(Arc::new(RealFile(fs::OpenOptions::new().read(true).open(self.path(name))?)))
+        Ok(Arc::new(self.open_file(name, OFlags::RDONLY)?))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.may_change()?;
-        fs::remove_file(self.path(name))
+        Ok(rustix::fs::unlinkat(self.may_change()?, name, AtFlags::empty())?)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.may_change()?;
+        let folder = self.may_change()?;
         // The folder is locked by the caller: nobody makes the name between the two steps.
-        if self.path(to).try_exists()? {
-            return Err(io::ErrorKind::AlreadyExists.into());
+        match rustix::fs::statat(folder, to, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(Errno::NOENT) => Ok(rustix::fs::renameat(folder, from, folder, to)?),
+            Err(errno) => Err(errno.into()),
         }
-        fs::rename(self.path(from), self.path(to))
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -244,7 +264,7 @@ impl File for RealFile {
                     offset += written as u64;
                     IoSlice::advance_slices(&mut parts, written);
                 }
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
         }
@@ -259,7 +279,7 @@ impl File for RealFile {
         let allocate = || rustix::fs::fallocate(&self.0, FallocateFlags::empty(), offset, len);
         match retry_on_intr(allocate) {
             // A file system without reservation: the write itself will tell.
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -267,7 +287,7 @@ impl File for RealFile {
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
         match rustix::fs::seek(&self.0, SeekFrom::Data(offset)) {
             Ok(data) => Ok(Some(data)),
-            Err(rustix::io::Errno::NXIO) => Ok(None),
+            Err(Errno::NXIO) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -275,7 +295,7 @@ impl File for RealFile {
     fn next_hole(&self, offset: u64) -> io::Result<u64> {
         match rustix::fs::seek(&self.0, SeekFrom::Hole(offset)) {
             Ok(hole) => Ok(hole),
-            Err(rustix::io::Errno::NXIO) => self.size(),
+            Err(Errno::NXIO) => self.size(),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -328,7 +348,7 @@ impl Mapping for RealMapping {
         let populate = || unsafe { rustix::mm::madvise(start.cast(), len, rustix::mm::Advice::LinuxPopulateRead) };
         match retry_on_intr(populate) {
             // A kernel before 5.14 does not know the call: the pages are then faulted in one by one.
-            Ok(()) | Err(rustix::io::Errno::INVAL) => Ok(()),
+            Ok(()) | Err(Errno::INVAL) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
     }

@@ -4,7 +4,10 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use vouch_commitlog::{
     AppendError, CommitLog, ConfigError, Durable, Entry, EntryHeader, EntryKind, LogConfig, LogPosition, MARK_AFTER,
@@ -89,6 +92,39 @@ fn a_dropped_log_keeps_what_it_acknowledged() {
     assert_eq!((log.entries.len(), log.recovery.end), (1000, end));
     assert!(!log.recovery.clean && log.recovery.cut.is_none(), "{:?}", log.recovery);
     assert_eq!(log.entries[0], first, "a reader outlives the appender");
+}
+
+/// Whoever starts at the path meanwhile finds nothing of a log of another identity there.
+#[test]
+fn a_log_whose_folder_is_moved_away_goes_on_in_it_and_touches_nothing_in_the_place_it_had() {
+    let folder = tempfile::tempdir().unwrap();
+    let (place, away) = (folder.path().join("log"), folder.path().join("away"));
+    let mut log = open(config(&place)).unwrap();
+    let names = |folder: &Path| -> BTreeSet<String> {
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    fs::rename(&place, &away).unwrap();
+    fs::create_dir(&place).unwrap();
+    // The names that are used again and removed where a segment is released, of somebody else.
+    let others: BTreeSet<String> = names(&away);
+    for name in &others {
+        fs::write(place.join(name), "of somebody else").unwrap();
+    }
+    let mut placed = Vec::new();
+    for index in 1..=40 {
+        placed.push(log.appender.append(records(index), &[&body(index, 500_000)]).unwrap());
+    }
+    wait_durable(&log.durable, placed[39].end);
+    log.appender.housekeeping().release_before(placed[20].position).unwrap();
+    let rest: Vec<Entry> = log.reader.entries_from(placed[30].position).map(Result::unwrap).collect();
+    assert_eq!(rest.first().map(|entry| entry.index), Some(31));
+    close(log.appender, 40);
+    assert_eq!(names(&place), others);
+    for name in &others {
+        assert_eq!(fs::read(place.join(name)).unwrap(), b"of somebody else", "{name}");
+    }
+    let log = open(config(&away)).unwrap();
+    assert!(log.recovery.clean && log.recovery.last_index == 41, "{:?}", log.recovery);
 }
 
 #[test]
