@@ -20,6 +20,8 @@ pub enum Lapse {
     EarlyWaitForEver,
     /// What is applied has the time of whoever applies it.
     ApplyReadsClock,
+    /// A replica that had something else than its leader at a named position goes on.
+    DifferenceIgnored,
 }
 
 thread_local!(static INJECTED: Cell<Option<Lapse>> = const { Cell::new(None) });

@@ -175,8 +175,12 @@ impl Executor {
                 }
                 Command::Applied(commit) => {
                     self.log.committed(commit);
-                    self.signals.snapshots.applied(commit, !self.core.is_alone());
+                    self.signals.snapshots.are_by_name(self.core.state().cluster().names_snapshots());
+                    if self.signals.snapshots.applied(commit, !self.core.is_alone()) {
+                        self.tell(Event::Request(Request::NameSnapshot));
+                    }
                 }
+                Command::SnapshotNamed(position, told) => self.signals.snapshots.named(position, told),
                 Command::FellBehind => self.signals.fell_behind(),
                 Command::DirectoryChanged => self.signals.directory_changed(),
                 Command::MembersChanged => self.signals.belong(self.core.state()),

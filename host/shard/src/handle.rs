@@ -257,6 +257,11 @@ impl Shard {
         self.inbox.push(Request::Hold(held));
     }
 
+    /// Lets the log name a position where every replica makes a snapshot, as soon as this one leads or another one that does finds it due.
+    pub fn name_snapshot(&self) {
+        self.inbox.push(Request::NameSnapshot);
+    }
+
     /// Hears that a member on which no replica runs was in this term: see [`Request::was_in`].
     ///
     /// # Errors

@@ -161,7 +161,7 @@ fn look(config: &StorageConfig, identity: &FolderIdentity) -> Result<ClusterRema
     }
     let decided = state.members().clone();
     let undecided = tail.into_entries();
-    undecided.iter().try_for_each(|entry| apply(&mut state, entry))?;
+    undecided.iter().try_for_each(|entry| apply(&mut state, entry).map(drop))?;
     if state.cluster().init.is_none() {
         return Err(RemainsError::Empty(data_dir));
     }

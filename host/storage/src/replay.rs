@@ -1,6 +1,6 @@
 //! Applying what is in the log already.
 
-use vouch_broker::record::{DecodeError, Frame, Record};
+use vouch_broker::record::{DecodeError, Frame, Record, names_snapshot};
 use vouch_broker::state::RecordAt;
 use vouch_broker::{Millis, RecordPosition, State};
 use vouch_commitlog::Entry;
@@ -17,13 +17,15 @@ pub struct UnreadableRecord {
     why: DecodeError,
 }
 
-/// Applies the records of an entry that is in the log already.
+/// Applies the records of an entry that is in the log already, and says whether its end is a position that the log names: there
+/// a part ends, and a snapshot is made.
 ///
 /// # Errors
 /// A record of it cannot be read.
-pub fn replay(state: &mut State, entry: &Entry) -> Result<(), UnreadableRecord> {
+pub fn replay(state: &mut State, entry: &Entry) -> Result<bool, UnreadableRecord> {
     let time = Millis(entry.leader_time_ms);
     let mut effects = Vec::new();
+    let mut named = false;
     let mut records: &[u8] = &entry.payload;
     let mut position = record_position(entry.payload_position);
     while !records.is_empty() {
@@ -34,10 +36,11 @@ pub fn replay(state: &mut State, entry: &Entry) -> Result<(), UnreadableRecord> 
         // What was refused then is refused now; its caller was told then.
         let _ = state.apply(RecordAt { position, time }, &record, &mut effects);
         effects.clear();
+        named |= names_snapshot(frame.kind());
         position = position.plus(frame.record_len().into());
         records = rest;
     }
-    Ok(())
+    Ok(named)
 }
 
 /// Whether somebody who knows this feature level understands everything that the log means.

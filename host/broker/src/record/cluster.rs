@@ -22,6 +22,8 @@ macro_rules! cluster_kinds {
             ClusterBegunAnew,
             /// All nodes know more than the log was to say so far.
             LevelRaised,
+            /// Here every replica makes a snapshot, and here its part of the index ends.
+            SnapshotNamed,
         }
     };
 }
@@ -189,5 +191,69 @@ impl Fields for LevelRaised {
 
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self { level: r.u32("feature level")?, by: r.string("by")?, written_by: r.string("written by")? })
+    }
+}
+
+/// Whoever leads names a position of the log: where this record's entry ends, every replica ends a part of its index and makes a snapshot. So
+/// parts and snapshots of this position have the same bytes everywhere. With it the leader says what its own of before were.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotNamed {
+    /// What the leader sealed at positions that were named before, ascending; some may be left out.
+    pub sealed: Vec<SealedAt>,
+}
+
+impl Fields for SnapshotNamed {
+    const KIND: u16 = 26;
+    const LEVEL: u32 = 2;
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.varint(self.sealed.len() as u64);
+        for SealedAt { position, since, part, state } in &self.sealed {
+            w.u64(position.0);
+            w.u64(*since);
+            w.option(part.as_ref(), |w, checksum| w.u32(*checksum));
+            w.u64(*state);
+        }
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let sealed = r.list("sealed", |r| {
+            Ok(SealedAt {
+                position: RecordPosition(r.u64("position")?),
+                since: r.u64("the part before")?,
+                part: r.option("part", |r| r.u32("checksum of the part"))?,
+                state: r.u64("digest of the state")?,
+            })
+        })?;
+        Ok(Self { sealed })
+    }
+}
+
+/// What a replica had at a position that the log names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SealedAt {
+    /// All records before it are in the state.
+    pub position: RecordPosition,
+    /// The part before, by its id, or 0: what lies between the two is in the one that was sealed here.
+    pub since: u64,
+    /// Checksum of the part that was sealed here; `None` if there was nothing for one.
+    pub part: Option<u32>,
+    /// XXH3 of all else that the state holds.
+    pub state: u64,
+}
+
+impl SealedAt {
+    /// What two replicas had of the same position and should have had alike, if it differs.
+    pub fn differs(&self, other: &Self) -> Option<&'static str> {
+        if self.position != other.position {
+            None
+        } else if self.state != other.state {
+            Some("what is known of topics, groups and transactions")
+        } else if self.since == other.since && self.part != other.part {
+            // A replica that had to make room in between has other parts.
+            Some("the index of messages")
+        } else {
+            None
+        }
     }
 }

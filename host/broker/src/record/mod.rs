@@ -46,7 +46,7 @@ use codec::{Reader, Writer};
 /// | level | what it adds |
 /// |---|---|
 /// | 1 | everything but the following |
-/// | 2 | [`ClusterBegunAnew`], and that levels are raised |
+/// | 2 | [`ClusterBegunAnew`], [`SnapshotNamed`], and that levels are raised |
 pub const FEATURE_LEVEL: u32 = 2;
 
 /// A record with fields of its own: everything but messages.
@@ -177,6 +177,11 @@ macro_rules! records {
 /// Whether a record of this kind changes who belongs to the cluster: it is alone in its entry.
 pub const fn changes_members(kind: u16) -> bool {
     matches!(kind, MembersChanged::KIND | ClusterBegunAnew::KIND)
+}
+
+/// Whether a record of this kind names a position at which every replica makes a snapshot: the end of its entry.
+pub const fn names_snapshot(kind: u16) -> bool {
+    kind == SnapshotNamed::KIND
 }
 
 /// Whether records of this kind change how far a group is. Whoever decides on deliveries reckons with those that are

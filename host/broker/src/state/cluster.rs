@@ -3,7 +3,7 @@
 use super::snapshot::{SectionSource, Snapshot, Unreadable};
 use crate::Millis;
 use crate::record::codec::{Reader, Writer};
-use crate::record::{ClusterInit, Fields};
+use crate::record::{ClusterInit, Fields, SnapshotNamed};
 
 /// Identity of the cluster and the log's clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +20,11 @@ impl Cluster {
     /// The feature level of the log, above which nothing is written; `None` before its first record.
     pub fn level(&self) -> Option<u32> {
         self.init.as_ref().map(|init| init.feature_level)
+    }
+
+    /// Whether the log names the positions at which snapshots are made: see [`SnapshotNamed`].
+    pub fn names_snapshots(&self) -> bool {
+        self.level().is_some_and(|level| level >= SnapshotNamed::LEVEL)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::dedup::Dedup;
 use super::fault::{Gaps, PartError, QueueGap, SnapshotError};
@@ -19,6 +20,7 @@ use super::snapshot::{self, Named, Readable, SnapshotParts};
 use super::transactions::TransactionTables;
 use super::{Cluster, Groups, Plugins, State, Topics};
 use crate::RecordPosition;
+use crate::record::SealedAt;
 
 /// The sections of a snapshot behind that of parts, in their order.
 const SECTIONS: [Readable; 6] = [
@@ -183,8 +185,27 @@ impl State {
         self.needed_parts().0.into_keys().collect()
     }
 
+    /// The last part that it reads from; 0 if there is none.
+    pub fn last_part(&self) -> u64 {
+        self.named.0.last_key_value().map_or(0, |(part, _)| *part)
+    }
+
+    /// What this state has at a position at which it was just sealed, everything before which it covers. `since`: what
+    /// [`State::last_part`] was before.
+    ///
+    /// Costs as much as a snapshot.
+    pub fn sealed_at(&self, position: RecordPosition, since: u64) -> SealedAt {
+        // Which parts there are is left out: a replica that had to make room in between has others, and says the same.
+        let bytes = self.write_snapshot(position, &Named::default());
+        SealedAt { position, since, part: self.named.0.get(&position.0).copied(), state: xxh3_64(&bytes) }
+    }
+
     /// Writes the whole state; it covers the log up to `position`. What lies in parts is named, the rest is written out.
     pub fn snapshot(&self, position: RecordPosition) -> Vec<u8> {
+        self.write_snapshot(position, &self.needed_parts())
+    }
+
+    fn write_snapshot(&self, position: RecordPosition, parts: &Named) -> Vec<u8> {
         let Self {
             cluster,
             incarnations,
@@ -204,7 +225,7 @@ impl State {
         // What is known of parts is not of the state, nor how far this one is.
         let _ = (named, health, last_applied);
         let mut bytes = snapshot::begin(position);
-        snapshot::section(&mut bytes, &self.needed_parts());
+        snapshot::section(&mut bytes, parts);
         snapshot::section(&mut bytes, cluster);
         snapshot::section(&mut bytes, topics);
         snapshot::section(&mut bytes, groups);

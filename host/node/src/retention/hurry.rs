@@ -14,6 +14,8 @@ const RELEASE_WITHIN: Duration = Duration::from_secs(600);
 /// Snapshots that are made only for retention are at least so far apart: where the log grows slowly, and on a full disk.
 const PART_EVERY: Duration = Duration::from_secs(600);
 const FULL_SNAPSHOT_EVERY: Duration = Duration::from_secs(2);
+/// What was asked for is made by then, or is asked for again.
+const NAMED_WITHIN: Duration = Duration::from_secs(60);
 
 impl Keeper {
     /// Asks for a snapshot where waiting for the next one would take too long: the disk is full, or the log stands still.
@@ -50,6 +52,10 @@ impl Keeper {
         if !late && !pressed && !self.messages_wait_for_a_part(age).await? {
             return Ok(());
         }
+        if !full && self.of.shard.read(|state| state.cluster().names_snapshots()).await? {
+            self.ask_for_a_name(covers);
+            return Ok(());
+        }
         // A snapshot covers more than the one before it: the log must go on for one, and it may stand still.
         if waits && covers.is_some() && self.nudged != covers {
             // Where another one leads, that one lets the log go on.
@@ -62,6 +68,16 @@ impl Keeper {
             self.of.snapshots.want(position);
         }
         Ok(())
+    }
+
+    /// Asks for a snapshot where every replica makes one. It is named by whoever leads; a replica that follows waits, for that one
+    /// has the same reason. `covers`: what the newest one covers.
+    fn ask_for_a_name(&mut self, covers: Option<LogPosition>) {
+        let is_asked = |(before, at): (Option<LogPosition>, Instant)| before == covers && at.elapsed() < NAMED_WITHIN;
+        if !self.asked.is_some_and(is_asked) {
+            self.of.shard.name_snapshot();
+            self.asked = Some((covers, Instant::now()));
+        }
     }
 
     /// Messages expire when they are in a part, which comes with a snapshot: where the log grows slowly, one is due when

@@ -80,6 +80,8 @@ struct Keeper {
     newest: Option<(Option<LogPosition>, Instant)>,
     /// What the newest snapshot covered when the log was last made to go on for the next one.
     nudged: Option<LogPosition>,
+    /// What the newest snapshot covered when a position was last asked to be named, and when that was.
+    asked: Option<(Option<LogPosition>, Instant)>,
     /// The first segment, what the newest snapshot covered, and whether the disk was full, when it was last looked at what
     /// is needed of that segment, and when: nothing new is known until one of them changes. On a full disk no snapshot need
     /// come, so it is looked again after a while.
@@ -117,6 +119,7 @@ impl Keeper {
             after_group: None,
             newest: None,
             nudged: None,
+            asked: None,
             looked: None,
             mostly_free: None,
         }

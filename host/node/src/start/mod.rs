@@ -126,6 +126,7 @@ impl Node {
         // Who does not want the node any more finds the log as it was.
         progress.go_on()?;
         let requests = Arc::new(Requests::due_at(opened.snapshot.plus(config.snapshot_every)));
+        requests.are_by_name(opened.state.cluster().names_snapshots());
         let kept = matches!(opened.log, OpenedLog::Whole { .. });
         let (log, parts) = (opened.reader.clone(), opened.state.named_parts());
         let lookups = Lookups::of_shard(&storage.folder(), log, opened.segment_size, parts, kept)?;
@@ -155,7 +156,7 @@ impl Node {
                 let BegunShard { shard, speaking, begun, upkeep } = writing.inspect_err(|_| lookups.stop())?;
                 if passed_over {
                     // Who makes it takes away what cannot be used. It is a newer one than those, whatever they covered.
-                    signals.snapshots.want(begun.applied);
+                    signals.snapshots.want_here(begun.applied);
                 }
                 let report = upkeep.scrub.report.clone();
                 (shard, speaking, begun.init, ServedLog::Kept(Arc::new(upkeep)), report)

@@ -271,7 +271,7 @@ impl Begin<'_> {
         let files = ScrubbedFiles { snapshots: snapshots.clone(), requests: requests.clone() };
         let scrub = Scrub::start(housekeeping.clone(), files, self.config.scrub_rate, place);
         let scrub = scrub.map_err(StartError::Thread)?;
-        let (adopting, mending, covering) = (self.inbox.clone(), self.inbox.clone(), self.inbox.clone());
+        let [adopting, mending, covering, sealing, naming, differing] = std::array::from_fn(|_| self.inbox.clone());
         let listeners = Listeners {
             adopt: Box::new(move |position, part| adopting.push(Request::Adopt(position, part))),
             mended: Box::new(move |part, copies| mending.push(Request::ReadFrom(part, copies))),
@@ -279,6 +279,9 @@ impl Begin<'_> {
             kept: Box::new(move |SnapshotBounds { older, .. }| {
                 older.into_iter().for_each(|older| covering.push(Request::Covered(older.last_index)));
             }),
+            at_names: Box::new(move |sealed| sealing.push(Request::Sealed(sealed))),
+            due: Box::new(move || naming.push(Request::NameSnapshot)),
+            differs: Box::new(move |what| differing.push(Request::Differs(what))),
         };
         let (reader, every) = (self.reader.clone(), self.config.snapshot_every);
         let snapshotter = Snapshotter::start(snapshots, requests, reader, every, adopted, listeners)

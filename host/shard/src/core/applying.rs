@@ -75,6 +75,7 @@ impl Core {
         }
         if let Some(index) = index {
             self.commands.push_back(Command::Applied(Committed { index, position: self.applied }));
+            self.make_named();
         }
         if leads {
             self.lead(outside);
@@ -135,6 +136,9 @@ impl Core {
             let had_effects = self.effects.len() > effects;
             self.news.tell(&self.state, &record, &outcome, self.now.at);
             self.note_leap(&record, at.time);
+            if let Record::SnapshotNamed(named) = &record {
+                self.note_named(named);
+            }
             if let Some(leader) = &mut self.leader
                 && leader.applied(&self.state, &record, had_effects)
             {

@@ -1,5 +1,6 @@
 //! What the core of a shard wants done. Commands are carried out one after the other, in the order in which they came.
 
+use vouch_broker::record::SealedAt;
 use vouch_broker::state::Outcome;
 use vouch_broker::{Millis, NotDone, NothingStored};
 use vouch_commitlog::{EntrySpan, LogPosition};
@@ -61,6 +62,9 @@ pub enum Command {
     ///
     /// Only what is committed and durable here is applied, so no snapshot is ahead of its log.
     Applied(vouch_storage::Committed),
+    /// The log names this position, where everybody makes a snapshot; everything before it is applied. With what the leader told of
+    /// earlier ones: report with [`super::Request::Differs`] if something else was here.
+    SnapshotNamed(LogPosition, Vec<SealedAt>),
     /// This replica lacks what its leader does not keep any more: it is to be stopped, and to take that from another node's disk. What
     /// it has is as true as ever.
     FellBehind,

@@ -22,7 +22,7 @@ impl Core {
         }
     }
 
-    fn goes_on_no_more(&mut self, reason: String) {
+    pub(super) fn goes_on_no_more(&mut self, reason: String) {
         let why = NothingStored::Poisoned(reason.clone());
         self.closed = Some(why.clone());
         self.commands.push_back(Command::Close(why.clone()));

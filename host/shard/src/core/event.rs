@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use vouch_broker::record::SealedAt;
 use vouch_broker::state::Copies;
 use vouch_broker::{Millis, NothingStored, State};
 use vouch_cluster::{GroupMembers, NodeId};
@@ -98,6 +99,12 @@ pub enum Request {
     Group(Box<dyn FnOnce(GroupStanding) + Send>),
     /// Hand leadership over to this member, as soon as that has all of the log; or say why not.
     HandOver(NodeId, Reply),
+    /// Let the log name a position: a snapshot is due.
+    NameSnapshot,
+    /// Know what this replica had at these positions that the log names, ascending.
+    Sealed(Vec<SealedAt>),
+    /// Take part in nothing more: this replica had something else than its leader, as is said.
+    Differs(String),
     /// Read from this part what the state holds so far in memory.
     Adopt(u64, Copies),
     /// Read from copies of a part that were mended.

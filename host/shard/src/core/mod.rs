@@ -25,6 +25,7 @@ mod marks;
 mod members;
 #[cfg(any(test, feature = "testing"))]
 mod mistaken;
+mod naming;
 mod news;
 mod proposals;
 #[cfg(test)]
@@ -59,6 +60,7 @@ pub use event::{
     Proposal, Request, ShownLook, Standing,
 };
 use marks::NextMark;
+use naming::Naming;
 use news::News;
 
 /// Between two looks at leases that living consumers hold, and at filters that nobody has.
@@ -165,6 +167,7 @@ pub struct Core {
     effects: Vec<Effect>,
     commands: VecDeque<Command>,
     marks: NextMark,
+    naming: Naming,
     /// When it was last looked what the clock decided.
     kept_time_at: Millis,
     /// When the next look at what is done once a second is due.
@@ -219,6 +222,7 @@ impl Core {
             effects: Vec::new(),
             commands: VecDeque::new(),
             marks: NextMark::default(),
+            naming: Naming::default(),
             kept_time_at: now.time,
             next_second: now.at + SECOND,
             damaged_told: None,

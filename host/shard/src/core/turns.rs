@@ -64,6 +64,9 @@ impl Core {
                 tell(self.replica.as_ref().and_then(|replica| replica.index_before(position.0)));
             }
             Request::Hold(held) => self.behind.hold(held),
+            Request::NameSnapshot => self.should_name(),
+            Request::Sealed(sealed) => self.sealed(sealed),
+            Request::Differs(what) => self.differs(&what),
             Request::Adopt(part, copies) => self.adopt(part, copies),
             Request::ReadFrom(part, copies) => self.read_from(part, copies),
             // While it stops, too: not even the mark of the end is written then.
@@ -121,6 +124,7 @@ impl Core {
         if self.closed.is_none() {
             self.lead_on(outside, Leader::each_second);
             self.tell_damaged_parts();
+            self.name_if_due();
         }
     }
 

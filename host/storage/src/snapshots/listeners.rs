@@ -1,5 +1,6 @@
 //! Who hears what the thread has made.
 
+use vouch_broker::record::SealedAt;
 use vouch_broker::state::Copies;
 
 use super::SnapshotBounds;
@@ -17,4 +18,10 @@ pub struct Listeners {
     pub sealed: OnSealed,
     /// Hears which snapshots are kept from now on, whenever one was made.
     pub kept: Box<dyn Fn(SnapshotBounds) + Send>,
+    /// Hears what the state had at positions that the log names, ascending, when a snapshot was made.
+    pub at_names: Box<dyn Fn(Vec<SealedAt>) + Send>,
+    /// Hears that the log should name a position: a snapshot is due.
+    pub due: Box<dyn Fn() + Send>,
+    /// Hears that this replica has something else than the leader had, and what.
+    pub differs: Box<dyn Fn(String) + Send>,
 }

@@ -10,6 +10,7 @@
 //! twice ([`copies`]); one that is damaged or missing is made again from the other.
 
 mod bound;
+mod comparison;
 mod copies;
 mod failure;
 mod fault;
@@ -36,6 +37,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use vouch_broker::State;
+use vouch_broker::record::SealedAt;
 use vouch_commitlog::{Checkpoint, LogPosition};
 
 pub use bound::{SnapshotBound, SnapshotBounds};
@@ -79,6 +81,8 @@ pub struct TakenSnapshot {
     pub position: LogPosition,
     /// Parts that it names, ascending.
     pub parts: Vec<u64>,
+    /// What the state had at each position behind the snapshot before that the log names, ascending.
+    pub at_names: Vec<SealedAt>,
     /// Bytes of the snapshot without its parts, in both copies.
     pub len: usize,
 }

@@ -1,8 +1,10 @@
 //! How the shard asks for a snapshot, and for a damaged part to be mended: by numbers that it sets and never waits for.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use vouch_broker::record::SealedAt;
 use vouch_commitlog::LogPosition;
 
 use crate::replica::Committed;
@@ -21,11 +23,15 @@ pub(super) struct PendingRequests {
     pub(super) frees: bool,
     /// Parts in which damage was found: they are mended first.
     pub(super) damaged: BTreeSet<u64>,
+    /// What the leader had at positions that the log names: to be held against what is here.
+    pub(super) told: Vec<SealedAt>,
     pub(super) stopping: bool,
 }
 
 /// Where the shard says how far it is.
 pub struct Requests {
+    /// The log names the positions at which snapshots are made: one that is due waits for that.
+    by_name: AtomicBool,
     /// The next snapshot is due when this position is applied.
     due: AtomicU64,
     /// Everything before this position is.
@@ -42,6 +48,7 @@ impl Requests {
     /// The first snapshot is due at this position.
     pub fn due_at(position: LogPosition) -> Self {
         Self {
+            by_name: AtomicBool::new(false),
             due: AtomicU64::new(position.0),
             applied: AtomicU64::new(0),
             due_entry: AtomicU64::new(0),
@@ -55,38 +62,64 @@ impl Requests {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Everything up to this entry is durable and applied. Called for every group: two comparisons. `named`: the replica keeps a
+    /// Whether the log names the positions at which snapshots are made.
+    pub fn are_by_name(&self, by_name: bool) {
+        self.by_name.store(by_name, Ordering::Relaxed);
+    }
+
+    /// Everything up to this entry is durable and applied. Called for every group: two comparisons. `counted`: the replica keeps a
     /// name of each entry behind its older snapshot, so entries make one due as well as bytes.
-    pub fn applied(&self, commit: Committed, named: bool) {
-        let commit = Committed { index: if named { commit.index } else { 0 }, ..commit };
+    ///
+    /// Whether the log should name a position now. It is said once, until a snapshot was made.
+    #[must_use]
+    pub fn applied(&self, commit: Committed, counted: bool) -> bool {
+        let commit = Committed { index: if counted { commit.index } else { 0 }, ..commit };
         // In this order here, and in the other one in `next_due`: one of the two sees what the other wrote.
         self.applied.store(commit.position.0, Ordering::SeqCst);
         self.applied_entry.store(commit.index, Ordering::SeqCst);
         if self.due_entry.load(Ordering::Relaxed) == 0 {
             self.due_entry.store(commit.index + MOST_ENTRIES, Ordering::SeqCst);
         }
-        self.want_if_due(commit);
+        self.want_if_due(commit)
+    }
+
+    /// The log names this position, up to which everything is durable and applied. With it the leader told what it had at earlier
+    /// ones.
+    pub fn named(&self, position: LogPosition, told: Vec<SealedAt>) {
+        self.waiting().told.extend(told);
+        self.ask(position, false);
     }
 
     /// The next snapshot is due at this position, which may be applied already: where the log stands still from then on,
-    /// nobody else would ask for it.
-    pub(super) fn next_due(&self, position: LogPosition) {
+    /// nobody else would ask for it. Whether the log should name a position now.
+    pub(super) fn next_due(&self, position: LogPosition) -> bool {
         self.due.store(position.0, Ordering::SeqCst);
         self.due_entry.store(self.applied_entry.load(Ordering::SeqCst) + MOST_ENTRIES, Ordering::SeqCst);
         let position = LogPosition(self.applied.load(Ordering::SeqCst));
-        self.want_if_due(Committed { index: self.applied_entry.load(Ordering::SeqCst), position });
+        self.want_if_due(Committed { index: self.applied_entry.load(Ordering::SeqCst), position })
     }
 
     /// Asks once for what has fallen due. Two threads may come here at the same time, and then it is asked for twice,
     /// which is one snapshot of the later position.
-    fn want_if_due(&self, applied: Committed) {
+    fn want_if_due(&self, applied: Committed) -> bool {
         let due = applied.position.0 >= self.due.load(Ordering::SeqCst);
-        if due || applied.index >= self.due_entry.load(Ordering::SeqCst) {
-            // Not again before this one is made.
-            self.due.store(u64::MAX, Ordering::SeqCst);
-            self.due_entry.store(u64::MAX, Ordering::SeqCst);
+        if !due && applied.index < self.due_entry.load(Ordering::SeqCst) {
+            return false;
+        }
+        // Not again before this one is made.
+        self.due.store(u64::MAX, Ordering::SeqCst);
+        self.due_entry.store(u64::MAX, Ordering::SeqCst);
+        let by_name = self.by_name.load(Ordering::Relaxed);
+        if !by_name {
             self.ask(applied.position, false);
         }
+        by_name
+    }
+
+    /// A snapshot of everything before this position, which is durable and applied, is wanted at once, wherever the log names
+    /// positions: it may be gone on from, and frees nothing.
+    pub fn want_here(&self, position: LogPosition) {
+        self.ask(position, false);
     }
 
     /// A snapshot of everything before this position, which is durable and applied, is wanted now, for what goes with it.
@@ -96,7 +129,7 @@ impl Requests {
 
     fn ask(&self, position: LogPosition, frees: bool) {
         let mut waiting = self.waiting();
-        waiting.target = Some(position);
+        waiting.target = waiting.target.max(Some(position));
         waiting.frees |= frees;
         drop(waiting);
         self.changed.notify_one();
@@ -115,7 +148,8 @@ impl Requests {
         }
         let damaged = std::mem::take(&mut waiting.damaged);
         let frees = waiting.target.is_some() && std::mem::take(&mut waiting.frees);
-        PendingRequests { target: waiting.target.take(), frees, damaged, stopping: waiting.stopping }
+        let told = std::mem::take(&mut waiting.told);
+        PendingRequests { target: waiting.target.take(), frees, damaged, told, stopping: waiting.stopping }
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -130,7 +164,8 @@ mod tests {
     #[test]
     fn entries_of_which_nobody_keeps_names_make_no_snapshot_due() {
         let requests = Requests::due_at(LogPosition(1_000));
-        (0..3).for_each(|n| requests.applied(Committed { index: n * MOST_ENTRIES, position: LogPosition(500) }, false));
+        let few = |n| Committed { index: n * MOST_ENTRIES, position: LogPosition(500) };
+        assert!((0..3).all(|n| !requests.applied(few(n), false)));
         assert_eq!(requests.waiting().target, None);
     }
 
@@ -143,17 +178,37 @@ mod tests {
     fn many_small_entries_make_a_snapshot_due_and_each_snapshot_counts_them_anew() {
         let requests = Requests::due_at(LogPosition(1_000));
         let entry = |index| Committed { index, position: LogPosition(500) };
-        requests.applied(entry(70), true);
-        requests.applied(entry(70 + MOST_ENTRIES - 1), true);
+        assert!(!requests.applied(entry(70), true));
+        assert!(!requests.applied(entry(70 + MOST_ENTRIES - 1), true));
         assert_eq!(requests.waiting().target, None);
-        requests.applied(entry(70 + MOST_ENTRIES), true);
+        assert!(!requests.applied(entry(70 + MOST_ENTRIES), true));
         assert_eq!(requests.next().target, Some(LogPosition(500)));
-        requests.applied(entry(80 + MOST_ENTRIES), true);
-        requests.next_due(LogPosition(1_500));
-        requests.applied(entry(79 + 2 * MOST_ENTRIES), true);
+        assert!(!requests.applied(entry(80 + MOST_ENTRIES), true));
+        assert!(!requests.next_due(LogPosition(1_500)));
+        assert!(!requests.applied(entry(79 + 2 * MOST_ENTRIES), true));
         assert_eq!(requests.waiting().target, None);
-        requests.applied(entry(80 + 2 * MOST_ENTRIES), true);
+        assert!(!requests.applied(entry(80 + 2 * MOST_ENTRIES), true));
         assert_eq!(requests.next().target, Some(LogPosition(500)));
+    }
+
+    #[test]
+    fn where_the_log_names_positions_one_that_is_due_waits_for_that_and_is_said_once() {
+        let requests = Requests::due_at(LogPosition(100));
+        requests.are_by_name(true);
+        assert!(!requests.applied(at(99), true));
+        assert!(requests.applied(at(100), true));
+        assert!(!requests.applied(at(110), true), "once");
+        assert_eq!(requests.waiting().target, None);
+        let told = SealedAt { position: vouch_broker::RecordPosition(50), since: 0, part: None, state: 1 };
+        requests.named(LogPosition(120), vec![told]);
+        requests.named(LogPosition(130), Vec::new());
+        let PendingRequests { target, frees, told: heard, .. } = requests.next();
+        assert_eq!((target, frees, heard), (Some(LogPosition(130)), false, vec![told]));
+        assert!(!requests.next_due(LogPosition(200)), "not yet");
+        assert!(!requests.applied(at(150), true) && requests.next_due(LogPosition(140)), "the log stands still by then");
+        // What makes room waits for nobody.
+        requests.want(LogPosition(150));
+        assert!(requests.next().frees);
     }
 
     #[test]
@@ -170,7 +225,7 @@ mod tests {
         let requests = Requests::due_at(LogPosition(100));
         requests.damaged([7, 3]);
         requests.damaged([7]);
-        requests.applied(at(100), true);
+        assert!(!requests.applied(at(100), true));
         let PendingRequests { target, damaged, stopping, .. } = requests.next();
         assert_eq!(
             (target, damaged.into_iter().collect::<Vec<_>>(), stopping),
@@ -195,14 +250,14 @@ mod tests {
     #[test]
     fn nothing_is_due_before_its_position_and_nothing_twice() {
         let requests = Requests::due_at(LogPosition(100));
-        (0..100).for_each(|position| requests.applied(at(position), true));
+        assert!((0..100).all(|position| !requests.applied(at(position), true)));
         assert_eq!(requests.waiting().target, None);
-        requests.applied(at(100), true);
-        requests.applied(at(101), true);
+        assert!(!requests.applied(at(100), true));
+        assert!(!requests.applied(at(101), true));
         assert_eq!(requests.next().target, Some(LogPosition(100)), "asked for when it fell due");
-        requests.next_due(LogPosition(200));
+        assert!(!requests.next_due(LogPosition(200)));
         assert_eq!(requests.waiting().target, None);
-        requests.applied(at(200), true);
+        assert!(!requests.applied(at(200), true));
         assert_eq!(requests.next().target, Some(LogPosition(200)));
     }
 }

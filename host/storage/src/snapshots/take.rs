@@ -43,6 +43,9 @@ impl Snapshots {
     /// stands for much more than `part_bytes` of log, or than [`part_bytes_when`] says: messages expire by whole parts.
     ///
     /// Called by one thread at a time.
+    ///
+    /// Where the log names positions, parts end at these and nowhere else, so that they are the same everywhere; what lies behind the
+    /// last of them is written into the snapshot itself. One that makes room ends a part at the target besides.
     pub(crate) fn take(
         &self,
         reader: &LogReader,
@@ -109,7 +112,7 @@ impl Snapshots {
         };
         let mut needed = state.parts();
         let mut kept: Vec<LogPosition> = last.iter().map(|checkpoint| checkpoint.end).collect();
-        let mut newest = None;
+        let (mut newest, mut at_names) = (None, Vec::new());
         let mut part_from = last.map_or(LogPosition::START, |checkpoint| checkpoint.end);
         let sealed_bytes = part_bytes_when(target.saturating_since(part_from), part_bytes);
         for entry in reader.entries_from(part_from) {
@@ -120,12 +123,18 @@ impl Snapshots {
             if entry.end > target {
                 break;
             }
-            replay(&mut state, &entry)?;
+            let named = replay(&mut state, &entry)?;
             newest = Some(entry.position);
-            if entry.end.since(part_from) >= sealed_bytes {
+            if named {
+                let since = state.last_part();
                 self.seal(&mut state, entry.end, (sealed, rooms))?;
-                part_from = entry.end;
+                at_names.push(state.sealed_at(record_position(entry.end), since));
+            } else if entry.end.since(part_from) >= sealed_bytes && !state.cluster().names_snapshots() {
+                self.seal(&mut state, entry.end, (sealed, rooms))?;
+            } else {
+                continue;
             }
+            part_from = entry.end;
         }
         // What was replayed may have asked a part for what neither copy has any more.
         if let Some(part) = state.lost_parts().first() {
@@ -138,8 +147,10 @@ impl Snapshots {
         let checkpoint = reader.checkpoint_at(newest)?;
         let position = checkpoint.end;
 
-        // The part first: a snapshot never names what is not on disk.
-        self.seal(&mut state, position, (sealed, rooms))?;
+        if rooms == Rooms::Taken || !state.cluster().names_snapshots() {
+            // The part first: a snapshot never names what is not on disk.
+            self.seal(&mut state, position, (sealed, rooms))?;
+        }
         let bytes = state.snapshot(record_position(position));
         let path = self.store.path(CopyKind::Snapshot, position.0, Which::First);
         self.store.put(CopyKind::Snapshot, position.0, &[&checkpoint.encode(), &bytes], rooms).map_err(io(path))?;
@@ -161,7 +172,7 @@ impl Snapshots {
         making.suspects.retain(stays);
         drop(making);
         self.keep_warm(Some(loaded));
-        Ok(Some(TakenSnapshot { position, parts, len: bytes.len() * Which::BOTH.len() }))
+        Ok(Some(TakenSnapshot { position, parts, at_names, len: bytes.len() * Which::BOTH.len() }))
     }
 
     /// Stores what is in no part yet, reads it back, and lets the state read from there. The part is named by the position

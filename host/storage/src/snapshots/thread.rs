@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use vouch_commitlog::{LogPosition, LogReader, Shortage};
 
+use super::comparison::Comparison;
 use super::listeners::Listeners;
 use super::mend::tell;
 use super::requests::{PendingRequests, Requests};
@@ -47,23 +48,33 @@ impl Snapshotter {
             // First of all: what lies on the disk only once must not wait for what is set aside.
             let mut mended = mend_all(&making, &asked);
             making.set_room_aside(every);
+            let mut comparison = Comparison::default();
             loop {
-                let PendingRequests { target, frees, damaged, stopping } = asked.next();
+                let PendingRequests { target, frees, damaged, told, stopping } = asked.next();
                 if stopping {
                     return;
                 }
                 damaged.into_iter().for_each(|part| mend(&making, part, &listeners));
                 let Some(target) = target else { continue };
-                let next = match make(&making, &log, target, every, frees) {
-                    Some(TakenSnapshot { position, parts, len }) => {
+                comparison.told(told);
+                let taken = make(&making, &log, target, every, frees);
+                comparison.has(taken.as_ref().map_or(&[], |taken| &taken.at_names));
+                if let Some((position, what)) = comparison.difference() {
+                    (listeners.differs)(format!("at position {position} {what} is not what the leader had there"));
+                }
+                let next = match taken {
+                    Some(TakenSnapshot { position, parts, at_names, len }) => {
                         (listeners.sealed)(&parts);
                         making.bounds().into_iter().for_each(&listeners.kept);
                         adopted = adopt(&making, parts, adopted, &listeners);
+                        (listeners.at_names)(at_names);
                         position.plus(every.max(len as u64 * SNAPSHOT_SHARE))
                     }
                     None => target.plus(every),
                 };
-                asked.next_due(next);
+                if asked.next_due(next) {
+                    (listeners.due)();
+                }
                 // What it tidied away may have made the room that was missing.
                 if !mended {
                     mended = mend_all(&making, &asked);
@@ -197,15 +208,15 @@ mod tests {
     #[test]
     fn a_snapshot_that_fell_due_while_another_was_made_is_asked_for_though_the_log_stands_still() {
         let requests = Requests::due_at(LogPosition(50));
-        requests.applied(crate::replica::Committed { index: 1, position: LogPosition(49) }, true);
+        assert!(!requests.applied(crate::replica::Committed { index: 1, position: LogPosition(49) }, true));
         assert_eq!(requests.waiting().target, None);
-        requests.applied(crate::replica::Committed { index: 1, position: LogPosition(60) }, true);
+        assert!(!requests.applied(crate::replica::Committed { index: 1, position: LogPosition(60) }, true));
         assert_eq!(requests.next().target, Some(LogPosition(60)));
-        requests.applied(crate::replica::Committed { index: 1, position: LogPosition(200) }, true);
+        assert!(!requests.applied(crate::replica::Committed { index: 1, position: LogPosition(200) }, true));
         assert_eq!(requests.waiting().target, None, "one is being made");
-        requests.next_due(LogPosition(201));
+        assert!(!requests.next_due(LogPosition(201)));
         assert_eq!(requests.waiting().target, None);
-        requests.next_due(LogPosition(150));
+        assert!(!requests.next_due(LogPosition(150)));
         assert_eq!(requests.waiting().target, Some(LogPosition(200)));
         assert!(!requests.next().frees, "it is due, and nothing goes with it");
         requests.want(LogPosition(200));
@@ -221,7 +232,15 @@ mod tests {
         let hears = heard.clone();
         let adopts = move |part, _| hears.lock().unwrap().push(part);
         let mended = Box::new(|_, _| ());
-        let listeners = Listeners { adopt: Box::new(adopts), mended, sealed: Box::new(|_| ()), kept: Box::new(|_| ()) };
+        let listeners = Listeners {
+            adopt: Box::new(adopts),
+            mended,
+            sealed: Box::new(|_| ()),
+            kept: Box::new(|_| ()),
+            at_names: Box::new(|_| ()),
+            due: Box::new(|| ()),
+            differs: Box::new(|_| ()),
+        };
         let snapshots = Snapshots::of_folder(folder.path());
         assert_eq!(adopt(&snapshots, vec![1, 2, 3], 0, &listeners), 1);
         assert_eq!(*heard.lock().unwrap(), [1]);

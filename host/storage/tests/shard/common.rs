@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use vouch_broker::check::CheckOverrides;
 use vouch_broker::record::{
-    ClusterInit, FEATURE_LEVEL, MembersChanged, MessagePlace, NodeInvited, NodeStarted, TopicDelete, TopicPut,
-    encode_message,
+    ClusterInit, FEATURE_LEVEL, MembersChanged, MessagePlace, NodeInvited, NodeStarted, SealedAt, SnapshotNamed, TopicDelete,
+    TopicPut, encode_message,
 };
 use vouch_broker::state::Copies;
 use vouch_broker::testing::message;
@@ -69,6 +69,8 @@ pub(crate) enum Heard {
     Sealed(Vec<u64>),
     Adopt(u64, Copies),
     Mended(u64, Copies),
+    AtNames(Vec<SealedAt>),
+    Differs(String),
 }
 
 /// A shard that is written.
@@ -105,13 +107,16 @@ impl Shard {
             open(config)?;
         let OpenedLog::Whole { appender, recovery, base, tail, replica } = log else { panic!("the log is damaged") };
         let (tell, heard) = channel();
-        let (adopts, mends) = (tell.clone(), tell.clone());
+        let [adopts, mends, names, differs] = std::array::from_fn(|_| tell.clone());
         // Whoever does not listen any more is at his end.
         let listeners = Listeners {
             adopt: Box::new(move |part, copies| drop(adopts.send(Heard::Adopt(part, copies)))),
             mended: Box::new(move |part, copies| drop(mends.send(Heard::Mended(part, copies)))),
             sealed: Box::new(move |parts| drop(tell.send(Heard::Sealed(parts.to_vec())))),
             kept: Box::new(|_| ()),
+            at_names: Box::new(move |sealed| drop(names.send(Heard::AtNames(sealed)))),
+            due: Box::new(|| ()),
+            differs: Box::new(move |what| drop(differs.send(Heard::Differs(what)))),
         };
         let (snapshots, requests) =
             (Arc::new(snapshots), Arc::new(Requests::due_at(vouch_commitlog::LogPosition::BEYOND)));
@@ -226,6 +231,18 @@ impl Shard {
         }
     }
 
+    /// Makes a snapshot of everything where the log names no position, until it is stored.
+    pub(crate) fn snapshot_between(&mut self) {
+        self.requests.want_here(self.reader.end());
+        loop {
+            match self.heard.recv_timeout(PATIENCE).expect("a snapshot is made") {
+                Heard::AtNames(at_names) => return assert!(at_names.is_empty()),
+                Heard::Adopt(part, copies) => self.state.adopt(part, copies).unwrap(),
+                Heard::Sealed(_) | Heard::Mended(..) | Heard::Differs(_) => {}
+            }
+        }
+    }
+
     /// Makes a snapshot of everything, and reads from its parts from then on; what it covers.
     pub(crate) fn snapshot(&mut self) -> u64 {
         self.requests.want(self.reader.end());
@@ -238,7 +255,30 @@ impl Shard {
             match self.heard.recv_timeout(PATIENCE).expect("a snapshot is made") {
                 Heard::Sealed(parts) => named = Some(parts),
                 Heard::Adopt(part, copies) => self.state.adopt(part, copies).unwrap(),
-                Heard::Mended(..) => {}
+                Heard::Mended(..) | Heard::AtNames(_) | Heard::Differs(_) => {}
+            }
+        }
+    }
+
+    /// The log names this position, and nobody makes a snapshot of it yet.
+    pub(crate) fn name(&mut self, sealed: Vec<SealedAt>) {
+        let mut records = Vec::new();
+        SnapshotNamed { sealed }.encode(&mut records);
+        self.write(&records);
+    }
+
+    /// The log names this position, with what a leader told of earlier ones; what this shard had at those that are new to it, or what
+    /// it says is different.
+    pub(crate) fn name_snapshot(&mut self, told: Vec<SealedAt>) -> Result<Vec<SealedAt>, String> {
+        self.name(told.clone());
+        self.requests.named(self.reader.end(), told);
+        let mut differs = None;
+        loop {
+            match self.heard.recv_timeout(PATIENCE).expect("a snapshot is made") {
+                Heard::AtNames(at_names) => return differs.map_or(Ok(at_names), Err),
+                Heard::Differs(what) => differs = Some(what),
+                Heard::Adopt(part, copies) => self.state.adopt(part, copies).unwrap(),
+                Heard::Sealed(_) | Heard::Mended(..) => {}
             }
         }
     }

@@ -13,6 +13,7 @@ mod folder;
 mod held;
 mod lookup;
 mod members;
+mod named;
 mod pulled;
 mod replica;
 mod scrub;

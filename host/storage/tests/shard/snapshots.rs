@@ -38,6 +38,7 @@ fn end(shard: &mut Shard, transaction: HalfPosition, outcome: TransactionOutcome
 fn filled(data: &Path) -> Vec<u8> {
     let mut shard = Shard::start(data);
     fill(&mut shard);
+    shard.name(Vec::new());
     let state = content(&shard);
     shard.stop();
     state

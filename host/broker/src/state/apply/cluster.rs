@@ -2,7 +2,7 @@
 
 use super::{Applied, Apply, Effect, Outcome, RecordAt};
 use crate::Refusal;
-use crate::record::{ClusterBegunAnew, ClusterInit, Fields, LeapsBelieved, Leapt, LevelRaised, NodeStarted};
+use crate::record::{ClusterBegunAnew, ClusterInit, Fields, LeapsBelieved, Leapt, LevelRaised, NodeStarted, SnapshotNamed};
 use crate::state::members::ClusterMembers;
 use crate::state::{Leap, State};
 
@@ -87,6 +87,13 @@ impl Apply for LevelRaised {
         init.feature_level = self.level;
         state.cluster.last_version.clone_from(&self.written_by);
         effects.push(Effect::Nodes);
+        Ok(Applied::Done)
+    }
+}
+
+/// It changes nothing: it is its place that counts, for those who make snapshots.
+impl Apply for SnapshotNamed {
+    fn apply(&self, _: &mut State, _: RecordAt, _: &mut Vec<Effect>) -> Outcome {
         Ok(Applied::Done)
     }
 }

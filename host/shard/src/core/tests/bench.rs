@@ -454,6 +454,7 @@ fn told(command: &Command) -> String {
         Command::Cut { last, .. } => format!("cut behind {last:?}"),
         Command::AppendSpan(span) => format!("append entry {} of term {}", span.index(), span.term()),
         Command::Send(message, _) => format!("send {message:?}"),
+        Command::SnapshotNamed(position, told) => format!("snapshot at {position} {told:?}"),
         Command::FellBehind => "fell behind".to_owned(),
         Command::DirectoryChanged => "directory changed".to_owned(),
         Command::MembersChanged => "members changed".to_owned(),

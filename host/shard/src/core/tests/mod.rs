@@ -8,5 +8,6 @@ mod group;
 mod leaders;
 mod levels;
 mod members;
+mod naming;
 mod runs;
 mod time;

@@ -6,7 +6,7 @@ use vouch_cluster::{ClusterIncarnation, NodeId};
 use super::Sampled;
 use super::step::Step;
 use super::values::{millis, text};
-use crate::record::{ClusterBegunAnew, ClusterInit, LeapsBelieved, Leapt, LevelRaised, NodeStarted};
+use crate::record::{ClusterBegunAnew, ClusterInit, LeapsBelieved, Leapt, LevelRaised, NodeStarted, SealedAt, SnapshotNamed};
 use crate::testing::RecordLog;
 use crate::{Millis, RecordPosition};
 
@@ -148,5 +148,29 @@ impl Sampled for LevelRaised {
 
     fn drawn(_: &RecordLog, step: Step) -> Self {
         Self { level: u32::from(step.a % 5), by: "ann".to_owned(), written_by: format!("0.{}.0", step.b % 3) }
+    }
+}
+
+impl Sampled for SnapshotNamed {
+    const GOLDEN: &str = "43000000 d5d66d51 1a00 01 00 02 0605000000000000 0000000000000000 00 0b0a000000000000 \
+         0807000000000000 0403000000000000 01 04030201 0b0a000000000000";
+    const OFTEN: u16 = 3;
+    const REFUSED: bool = false;
+
+    fn sample() -> Self {
+        let at = |position, since, part| SealedAt { position: RecordPosition(position), since, part, state: 0x0a0b };
+        Self { sealed: vec![at(0x0506, 0, None), at(0x0708, 0x0304, Some(0x0102_0304))] }
+    }
+
+    fn strategy() -> impl Strategy<Value = Self> + 'static {
+        let sealed = (any::<u64>(), any::<u64>(), any::<Option<u32>>(), any::<u64>()).prop_map(
+            |(position, since, part, state)| SealedAt { position: RecordPosition(position), since, part, state },
+        );
+        proptest::collection::vec(sealed, 0..4).prop_map(|sealed| Self { sealed })
+    }
+
+    fn drawn(_: &RecordLog, step: Step) -> Self {
+        let at = |n| SealedAt { position: RecordPosition(n), since: 0, part: None, state: u64::from(step.b) };
+        Self { sealed: (0..u64::from(step.a % 3)).map(|n| at(u64::from(step.c) + n)).collect() }
     }
 }

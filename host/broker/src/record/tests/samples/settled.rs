@@ -1,6 +1,7 @@
 //! Of what components stage.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -148,8 +149,14 @@ impl Sampled for KeptDeleted {
         (text(), option::of(text())).prop_map(|(namespace, key)| Self { namespace, key })
     }
 
-    fn drawn(_: &RecordLog, step: Step) -> Self {
+    fn drawn(log: &RecordLog, step: Step) -> Self {
         let key = (step.c & 3 != 0).then(|| format!("k{}", step.b % 3));
-        Self { namespace: format!("n{}", step.c >> 8 & 1), key }
+        // Half of them of something that there is, if there is anything.
+        let kept = log.state.kept().namespaces().filter(|_| step.a.is_multiple_of(2));
+        let there = kept.filter_map(|(name, kept)| Some((name, kept.keys_from(Bound::Unbounded, log.now).next()?.0))).next();
+        match there {
+            Some((namespace, there)) => Self { namespace: namespace.to_owned(), key: key.map(|_| there.to_owned()) },
+            None => Self { namespace: format!("n{}", step.c >> 8 & 1), key },
+        }
     }
 }
