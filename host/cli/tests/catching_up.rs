@@ -163,6 +163,67 @@ fn a_member_whose_log_or_snapshots_are_damaged_takes_them_from_the_others_and_is
     assert_eq!(kept(&three, "g3", "3"), ["m1", "m2", "m3"]);
 }
 
+#[test]
+fn a_member_that_finds_damage_while_it_serves_takes_the_segment_from_the_others_and_serves_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let scrubbed = ["--scrub-rate", "1GiB"];
+    let one = Member::start(&folder.path().join("1"), &flags(&[&["--segment-size", "4MiB"], &scrubbed[..]].concat()));
+    for topic in ["t", "much"] {
+        one.admin(&["topic", "create", topic, "--queues", "1"]).succeeded();
+    }
+    let join = |id: &str| {
+        let token = folder.path().join(format!("{id}.token"));
+        let token = token.to_str().unwrap();
+        one.admin(&["cluster", "add", "--token-file", token]).succeeded();
+        let joins = ["--join", one.at("peer"), "--token-file", token];
+        Member::start(&folder.path().join(id), &flags(&[&joins[..], &scrubbed].concat()))
+    };
+    let (two, three) = (join("2"), join("3"));
+    let members = [one, two, three];
+    voters_are(&members.each_ref(), &[1, 2, 3]);
+    let body = folder.path().join("body");
+    std::fs::write(&body, vec![b'x'; 1 << 20]).unwrap();
+    let leader = || {
+        let mut leads = None;
+        until("one leads", || {
+            leads = members.iter().find(|member| member.status()["leader"] == member.status()["node"]);
+            leads.is_some()
+        });
+        leads.unwrap()
+    };
+    // Who stops to mend its log hands over first; what is sent in that moment may fail.
+    let send = || leader().client(&["message", "send", "much", "--file", body.to_str().unwrap()]).status == 0;
+    for body in ["m1", "m2", "m3"] {
+        leader().client(&["message", "send", "t", "--body", body]).succeeded();
+    }
+    assert!((0..10).all(|_| send()));
+    let segment = |member: &Member| member.folder.join(format!("data/shards/0/log/{:020}.log", 4 << 20));
+    let whole = std::fs::read(segment(&members[0])).unwrap();
+    // One that follows, and the one that leads.
+    for id in [3, 1] {
+        let member = &members[id - 1];
+        until("it is as it should be", || {
+            members[0].admin(&["cluster", "transfer-leader", "1"]);
+            members[0].status()["leader"] == json!(1)
+        });
+        let (http, log_before) = (member.at("http").to_owned(), log_of(&member.folder).len());
+        damage(&segment(member), 1 << 20);
+        until("it is found and mended", || {
+            // A scrubber that has read all reads again when there are other segments.
+            send();
+            let log = log_of(&member.folder)[log_before..].to_owned();
+            log.contains("takes what is lost from the others, and serves again")
+                && log.contains("this node has what it lacked of the log")
+        });
+        until("it serves, and has all", || has_all(leader(), id as u64));
+        assert_eq!(member.at("http"), http);
+        assert!(std::fs::read(segment(member)).unwrap() == whole, "the segment is what the others have");
+        let damage = member.admin(&["log", "damage", "--json"]).succeeded().json();
+        assert_eq!(damage["repaired_segments"], json!([4 << 20]), "{damage}");
+    }
+    assert_eq!(bodies(leader(), "g", "3"), ["m1", "m2", "m3"]);
+}
+
 /// Its disk broke, so it was removed; and somebody starts it all the same.
 #[test]
 fn a_member_that_was_removed_hears_that_where_it_asks_for_what_its_disk_lost_and_starts_no_more() {

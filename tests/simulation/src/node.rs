@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use vouch_broker::RecordPosition;
 use vouch_broker::delivery::Picked;
+use vouch_broker::record::SealedAt;
 use vouch_commitlog::simulated::{SimDisk, Steps};
 use vouch_commitlog::{Appender, Checkpoint, Entry, EntryHeaderAt, EntrySpan, LogPosition, LogReader};
 use vouch_consensus::{GroupMessage, NodeId};
@@ -14,7 +15,7 @@ use vouch_leader::ReceiveAnswer;
 use vouch_leader::testing::Around;
 use vouch_shard::core::{Command, Core, Event, Hearer, LeaderEntry, LogStanding, Moment, Request};
 use vouch_shard::{LogNames, Takers};
-use vouch_storage::{Committed, NotedCut, ReplicaFile};
+use vouch_storage::{Committed, NotedCut, ReplicaFile, record_position};
 
 use crate::bugs::{Slip, slips};
 use crate::checks;
@@ -98,6 +99,8 @@ pub(crate) struct Node {
     pub(crate) failed: Option<String>,
     /// When it has something to do by the clock.
     pub(crate) wake: u64,
+    /// What it had at positions that the log named.
+    pub(crate) sealed: BTreeMap<RecordPosition, SealedAt>,
     /// What was committed since this was last asked.
     pub(crate) newly: Vec<Checkpoint>,
     /// What it read of the messages that it handed out since then: where each lies, and what it is.
@@ -236,6 +239,7 @@ impl Node {
                 }
             }
             Command::Applied(commit) => self.committed(commit, outside),
+            Command::SnapshotNamed(position, told) => self.named(position, &told, outside),
             Command::Close(why) => {
                 outside.trace.line(format!("{} closes: {why}", self.id));
                 if self.is_sound {
@@ -249,6 +253,21 @@ impl Node {
                 self.fell_behind = true;
             }
             _ => {}
+        }
+    }
+
+    /// The log names a position: what is here is what every other replica has there, whichever leads.
+    fn named(&mut self, position: LogPosition, told: &[SealedAt], outside: &mut Outside<'_>) {
+        if self.commit.position == position {
+            let sealed = self.core.state().sealed_at(record_position(position), 0);
+            self.sealed.insert(sealed.position, sealed);
+            self.core.step(Event::Request(Request::Sealed(vec![sealed])), &self.around);
+        }
+        for told in told {
+            if let Some(what) = self.sealed.get(&told.position).and_then(|own| own.differs(told)) {
+                let position = told.position;
+                outside.trace.wrong(format!("node {} has something else at {position} than its leader: {what}", self.id));
+            }
         }
     }
 

@@ -23,6 +23,7 @@ use vouch_commitlog::LogReader;
 use vouch_consensus::Role;
 use vouch_shard::clock::Clock;
 use vouch_shard::{GroupStanding, Shard, WhoBelongs};
+use vouch_storage::ScrubReport;
 use vouch_transport::{LinkState, RereadSecurity};
 
 use crate::forwarding::{ForwardedAsk, HttpApi, HttpCall, HttpCallAnswer, Leaders, ServeHttp, answer_of};
@@ -57,6 +58,8 @@ pub struct Nodes {
     pub(crate) log: LogReader,
     pub(crate) belongs: watch::Receiver<WhoBelongs>,
     pub(crate) behind: watch::Receiver<bool>,
+    /// What the scrubber finds, where others are to mend it.
+    pub(crate) scrub: Option<Arc<ScrubReport>>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) cluster_id: [u8; 16],
     pub(crate) segment_size: u64,

@@ -42,6 +42,11 @@ pub struct LogDamage {
 }
 
 impl LogDamage {
+    /// How many segments of the log other nodes gave before this one began to serve, since its own were damaged.
+    pub fn repaired_segments(&self) -> usize {
+        self.repaired.len()
+    }
+
     /// What of the log is damaged, as far as it is known, and what was in it. Looks through the indexes of all queues,
     /// in steps, and waits for its turn first.
     ///

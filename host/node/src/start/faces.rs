@@ -20,6 +20,7 @@ use crate::settings::Settings;
 use crate::sharing::{self, SessionCalls, SessionReporter};
 use crate::status::Status;
 use crate::transactions::Transactions;
+use vouch_storage::OnDamage;
 
 impl NodeParts {
     /// Makes the faces, and starts what runs beside them. Within a tokio runtime, whose workers run it.
@@ -149,6 +150,7 @@ impl NodeParts {
         }
         Arc::new(Nodes {
             behind: self.signals.behind(),
+            scrub: (self.config.on_damage == OnDamage::Refuse).then(|| self.scrub.clone()),
             leader,
             shard: self.shard.clone(),
             leaders: common.leaders.clone(),

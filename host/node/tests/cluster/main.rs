@@ -7,6 +7,7 @@
 mod common;
 mod consuming;
 mod cut_off;
+mod differing;
 mod forwarded;
 #[path = "../../../plugin/tests/suite/guests.rs"]
 #[allow(dead_code, reason = "each suite uses a part of it")]

@@ -5,11 +5,14 @@
 //!   next leader names it then. One too many does no harm.
 //! - What a replica had at a named position is told by whoever leads next time. One that had something else takes part in nothing more:
 //!   what it would answer, or hand out as a leader, is not what the others know.
+//! - Another version may write the same state in other bytes: what it tells is not held against anything. Who leads says what it runs
+//!   before all else.
 
 use std::time::{Duration, Instant};
 
 use vouch_broker::record::{SealedAt, SnapshotNamed};
 use vouch_commitlog::LogPosition;
+use vouch_storage::VERSION;
 
 use super::{Command, Core};
 
@@ -65,7 +68,9 @@ impl Core {
         sealed.retain(|own| named.sealed.iter().all(|told| told.position != own.position));
         let (position, told) = noted.get_or_insert_default();
         *position = self.applied;
-        told.extend_from_slice(&named.sealed);
+        if self.state.cluster().last_version == VERSION {
+            told.extend_from_slice(&named.sealed);
+        }
     }
 
     /// Lets a snapshot be made where the log named a position, in what was applied now.

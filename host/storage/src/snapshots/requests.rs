@@ -19,8 +19,10 @@ const MOST_ENTRIES: u64 = 1_000_000;
 pub(super) struct PendingRequests {
     /// Everything before this position is applied, and a snapshot of it is wanted.
     pub(super) target: Option<LogPosition>,
-    /// Segments go with it: on a full disk it may take the room that is set aside for that.
+    /// Segments go with it, or it is the only one: on a full disk it may take the room that is set aside for that.
     pub(super) frees: bool,
+    /// A part ends with it, wherever the log names positions: what the part holds need not be in this snapshot and the next ones.
+    pub(super) ends_part: bool,
     /// Parts in which damage was found: they are mended first.
     pub(super) damaged: BTreeSet<u64>,
     /// What the leader had at positions that the log names: to be held against what is here.
@@ -87,7 +89,7 @@ impl Requests {
     /// ones.
     pub fn named(&self, position: LogPosition, told: Vec<SealedAt>) {
         self.waiting().told.extend(told);
-        self.ask(position, false);
+        self.ask(position, false, false);
     }
 
     /// The next snapshot is due at this position, which may be applied already: where the log stands still from then on,
@@ -111,26 +113,27 @@ impl Requests {
         self.due_entry.store(u64::MAX, Ordering::SeqCst);
         let by_name = self.by_name.load(Ordering::Relaxed);
         if !by_name {
-            self.ask(applied.position, false);
+            self.ask(applied.position, false, false);
         }
         by_name
     }
 
     /// A snapshot of everything before this position, which is durable and applied, is wanted at once, wherever the log names
-    /// positions: it may be gone on from, and frees nothing.
+    /// positions: there is none to go on from.
     pub fn want_here(&self, position: LogPosition) {
-        self.ask(position, false);
+        self.ask(position, true, false);
     }
 
     /// A snapshot of everything before this position, which is durable and applied, is wanted now, for what goes with it.
     pub fn want(&self, position: LogPosition) {
-        self.ask(position, true);
+        self.ask(position, true, true);
     }
 
-    fn ask(&self, position: LogPosition, frees: bool) {
+    fn ask(&self, position: LogPosition, frees: bool, ends_part: bool) {
         let mut waiting = self.waiting();
         waiting.target = waiting.target.max(Some(position));
         waiting.frees |= frees;
+        waiting.ends_part |= ends_part;
         drop(waiting);
         self.changed.notify_one();
     }
@@ -148,8 +151,9 @@ impl Requests {
         }
         let damaged = std::mem::take(&mut waiting.damaged);
         let frees = waiting.target.is_some() && std::mem::take(&mut waiting.frees);
-        let told = std::mem::take(&mut waiting.told);
-        PendingRequests { target: waiting.target.take(), frees, damaged, told, stopping: waiting.stopping }
+        let ends_part = waiting.target.is_some() && std::mem::take(&mut waiting.ends_part);
+        let (told, target) = (std::mem::take(&mut waiting.told), waiting.target.take());
+        PendingRequests { target, frees, ends_part, damaged, told, stopping: waiting.stopping }
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -202,13 +206,17 @@ mod tests {
         let told = SealedAt { position: vouch_broker::RecordPosition(50), since: 0, part: None, state: 1 };
         requests.named(LogPosition(120), vec![told]);
         requests.named(LogPosition(130), Vec::new());
-        let PendingRequests { target, frees, told: heard, .. } = requests.next();
-        assert_eq!((target, frees, heard), (Some(LogPosition(130)), false, vec![told]));
+        let PendingRequests { target, frees, ends_part, told: heard, .. } = requests.next();
+        assert_eq!((target, frees, ends_part, heard), (Some(LogPosition(130)), false, false, vec![told]));
         assert!(!requests.next_due(LogPosition(200)), "not yet");
         assert!(!requests.applied(at(150), true) && requests.next_due(LogPosition(140)), "the log stands still by then");
         // What makes room waits for nobody.
+        requests.want_here(LogPosition(150));
+        let PendingRequests { frees, ends_part, .. } = requests.next();
+        assert!(frees && !ends_part);
         requests.want(LogPosition(150));
-        assert!(requests.next().frees);
+        let PendingRequests { frees, ends_part, .. } = requests.next();
+        assert!(frees && ends_part);
     }
 
     #[test]

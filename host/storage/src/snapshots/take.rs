@@ -45,16 +45,16 @@ impl Snapshots {
     /// Called by one thread at a time.
     ///
     /// Where the log names positions, parts end at these and nowhere else, so that they are the same everywhere; what lies behind the
-    /// last of them is written into the snapshot itself. One that makes room ends a part at the target besides.
+    /// last of them is written into the snapshot itself, unless it `ends_part` at the target.
     pub(crate) fn take(
         &self,
         reader: &LogReader,
         target: LogPosition,
         part_bytes: u64,
-        rooms: Rooms,
+        (rooms, ends_part): (Rooms, bool),
     ) -> Result<Option<TakenSnapshot>, SnapshotFailure> {
         let mut sealed = Vec::new();
-        let taken = self.try_take(reader, target, part_bytes, (&mut sealed, rooms));
+        let taken = self.try_take(reader, target, part_bytes, (&mut sealed, rooms, ends_part));
         if taken.is_err() && !self.store.is_given_up() {
             // On a full disk the next attempt has no more than this one had. Blocks that failed are no room.
             let full = taken.as_ref().is_err_and(SnapshotFailure::is_full);
@@ -91,7 +91,7 @@ impl Snapshots {
         reader: &LogReader,
         target: LogPosition,
         part_bytes: u64,
-        (sealed, rooms): (&mut Vec<u64>, Rooms),
+        (sealed, rooms, ends_part): (&mut Vec<u64>, Rooms, bool),
     ) -> Result<Option<TakenSnapshot>, SnapshotFailure> {
         let io = |path: PathBuf| move |source| SnapshotFailure::Io { path, source };
         let folder = self.store.path(CopyKind::Snapshot, 0, Which::First);
@@ -147,7 +147,7 @@ impl Snapshots {
         let checkpoint = reader.checkpoint_at(newest)?;
         let position = checkpoint.end;
 
-        if rooms == Rooms::Taken || !state.cluster().names_snapshots() {
+        if ends_part || !state.cluster().names_snapshots() {
             // The part first: a snapshot never names what is not on disk.
             self.seal(&mut state, position, (sealed, rooms))?;
         }

@@ -50,14 +50,15 @@ impl Snapshotter {
             making.set_room_aside(every);
             let mut comparison = Comparison::default();
             loop {
-                let PendingRequests { target, frees, damaged, told, stopping } = asked.next();
+                let PendingRequests { target, frees, ends_part, damaged, told, stopping } = asked.next();
                 if stopping {
                     return;
                 }
                 damaged.into_iter().for_each(|part| mend(&making, part, &listeners));
                 let Some(target) = target else { continue };
                 comparison.told(told);
-                let taken = make(&making, &log, target, every, frees);
+                let rooms = if frees { Rooms::Taken } else { Rooms::Spared };
+                let taken = make(&making, &log, target, every, (rooms, ends_part));
                 comparison.has(taken.as_ref().map_or(&[], |taken| &taken.at_names));
                 if let Some((position, what)) = comparison.difference() {
                     (listeners.differs)(format!("at position {position} {what} is not what the leader had there"));
@@ -114,7 +115,7 @@ impl Snapshotter {
         let newest = || self.snapshots.newest_position().unwrap_or(LogPosition::START);
         if let Some(last) = last.filter(|last| last.saturating_since(newest()) >= WORTH_IT_ON_STOP) {
             // It frees nothing: a quick start is not worth the room for those that do.
-            make(&self.snapshots, &self.reader, last, self.every, false);
+            make(&self.snapshots, &self.reader, last, self.every, (Rooms::Spared, false));
         }
         // Somebody may still be about to release segments, and mend a copy for that.
         self.snapshots.close();
@@ -181,10 +182,10 @@ fn make(
     reader: &LogReader,
     target: LogPosition,
     part_bytes: u64,
-    frees: bool,
+    (rooms, ends_part): (Rooms, bool),
 ) -> Option<TakenSnapshot> {
-    let (began, rooms) = (Instant::now(), if frees { Rooms::Taken } else { Rooms::Spared });
-    match snapshots.take(reader, target, part_bytes, rooms) {
+    let began = Instant::now();
+    match snapshots.take(reader, target, part_bytes, (rooms, ends_part)) {
         Ok(Some(taken)) => {
             let took_ms = began.elapsed().as_millis() as u64;
             let parts = taken.parts.len();

@@ -174,6 +174,7 @@ impl Machine {
             deaf_until: 0,
             failed: None,
             wake: now,
+            sealed: BTreeMap::new(),
             newly: Vec::new(),
             served: Vec::new(),
         };

@@ -138,6 +138,8 @@ impl Machine {
         {
             trace.line(format!("{} takes a snapshot behind {}", node.id, last.index));
             snapshots.keep(*last, node.core.state());
+            // Whoever leads lets the others make one, too.
+            asks.push(Request::NameSnapshot);
             // As the product does, where names that are missing are learned again.
             let covers = !node.pulls || snapshots.kept.len() > 1;
             asks.extend(snapshots.before().filter(|_| covers).map(|older| Request::Covered(older.index)));

@@ -198,8 +198,13 @@ fn measure(registry: &mut Registry, node: &Node, numbers: &Numbers) {
         (
             "scrub_damaged",
             "Damaged ranges of the log, and files of snapshots damaged in both copies, that the last look found; above 0, restore \
-             them from a backup",
+             them from a backup, where no other node of a cluster mends them",
             node.status.scrub().damaged.load(Ordering::Relaxed),
+        ),
+        (
+            "log_repaired_segments",
+            "Segments of the log that other nodes gave before this one last began to serve, since its own were damaged",
+            node.damage.repaired_segments() as u64,
         ),
         ("lookup_files", "Files of the lookup index in use", node.status.lookup().files.load(Ordering::Relaxed)),
         (

@@ -1,9 +1,10 @@
 //! Positions that the log names for snapshots: who names one, when, and what is told with it.
 
-use vouch_broker::record::{FEATURE_LEVEL, Frame, LevelRaised, Record, SealedAt, SnapshotNamed};
+use vouch_broker::record::{FEATURE_LEVEL, Frame, LevelRaised, NodeStarted, Record, SealedAt, SnapshotNamed};
 use vouch_broker::testing::cluster_init;
 use vouch_broker::{NothingStored, RecordPosition};
 use vouch_consensus::Said;
+use vouch_storage::VERSION;
 
 use super::bench::Bench;
 use super::following::{append, entries, records};
@@ -79,12 +80,16 @@ fn nothing_is_named_in_a_log_that_others_may_read_who_do_not_know_it() {
     assert_eq!(named(&bench).len(), 1, "it was due all the time");
 }
 
-/// A follower to which a leader gave a log that names a position, with this told of an earlier one.
-fn follower(told: Vec<SealedAt>) -> Bench {
+/// A follower to which a leader of this version gave a log that names a position, with this told of an earlier one.
+fn follower(version: &str, told: Vec<SealedAt>) -> Bench {
     let mut bench = Bench::member();
     let init = vouch_broker::record::ClusterInit { feature_level: FEATURE_LEVEL, ..cluster_init() };
     let naming = records(|out| _ = SnapshotNamed { sealed: told.clone() }.encode(out));
-    let payloads = [Vec::new(), records(|out| _ = init.encode(out)), naming];
+    let begins = records(|out| {
+        init.encode(out);
+        NodeStarted { version: version.to_owned() }.encode(out);
+    });
+    let payloads = [Vec::new(), begins, naming];
     let entries = entries(1, &payloads);
     bench.turn(vec![Request::NameSnapshot]);
     bench.say(2, 1, append(1, 3, &entries), entries);
@@ -96,7 +101,7 @@ fn follower(told: Vec<SealedAt>) -> Bench {
 
 #[test]
 fn a_follower_names_nothing_and_makes_a_snapshot_where_its_leader_named_a_position() {
-    let bench = follower(vec![at(10)]);
+    let bench = follower(VERSION, vec![at(10)]);
     let told = format!("snapshot at {} {:?}", bench.applied, [at(10)]);
     assert_eq!(named(&bench), [&told]);
     let appends = bench.trace.iter().filter(|line| line.starts_with("append ")).count();
@@ -105,13 +110,20 @@ fn a_follower_names_nothing_and_makes_a_snapshot_where_its_leader_named_a_positi
 
 #[test]
 fn a_replica_that_had_something_else_than_its_leader_takes_part_in_nothing_more_and_says_so() {
-    let mut bench = follower(Vec::new());
+    let mut bench = follower(VERSION, Vec::new());
     bench.turn(vec![Request::Differs("at position 10 the index of messages is not what the leader had there".to_owned())]);
     let Some(NothingStored::Poisoned(why)) = &bench.closed else { panic!("it goes on") };
     assert!(why.contains("at position 10") && why.contains("remove it from the cluster"), "{why}");
     bench.take_sent();
     bench.say(2, 1, Said::Heartbeat { commit: 3 }, Vec::new());
     assert!(bench.take_sent().is_empty(), "it acknowledges nothing more");
+}
+
+#[test]
+fn what_a_leader_of_another_version_had_is_held_against_nothing() {
+    let bench = follower("9.9.9", vec![at(10)]);
+    let told: [SealedAt; 0] = [];
+    assert_eq!(named(&bench), [&format!("snapshot at {} {told:?}", bench.applied)], "it makes one there all the same");
 }
 
 #[test]
