@@ -126,14 +126,22 @@ fn look(config: &StorageConfig, identity: &FolderIdentity) -> Result<ClusterRema
     let known = Known::of_shard(&config.folder(), name, &snapshots)?;
     let note = ReplicaFile::look(&config.folder(), name).map_err(StartError::from)?;
     known.tell(&mut log);
-    let newest = snapshots.newest_below(LogPosition::BEYOND).map_err(failed("read", &config.folder().snapshots()))?;
-    let (mut state, checkpoint) = match newest {
-        Some(LoadedState { checkpoint, state }) => (state, Some(checkpoint)),
-        None => (State::default(), None),
+    let mut below = LogPosition::BEYOND;
+    let (mut state, checkpoint, opened) = loop {
+        let newest = snapshots.newest_below(below).map_err(failed("read", &config.folder().snapshots()))?;
+        let (state, checkpoint) = match newest {
+            Some(LoadedState { checkpoint, state }) => (state, Some(checkpoint)),
+            None => (State::default(), None),
+        };
+        log.checkpoint = checkpoint;
+        let from = checkpoint.map_or(LogPosition::START, |checkpoint| checkpoint.position);
+        let opened = CommitLog::open_read_only(&log, from, &mut |_| ()).map_err(StartError::from)?;
+        match checkpoint {
+            // One of another history, as a start passes it over.
+            Some(known) if opened.reader.checkpoint_at(known.position).ok() != Some(known) => below = known.end,
+            _ => break (state, checkpoint, opened),
+        }
     };
-    log.checkpoint = checkpoint;
-    let from = checkpoint.map_or(LogPosition::START, |checkpoint| checkpoint.position);
-    let opened = CommitLog::open_read_only(&log, from, &mut |_| ()).map_err(StartError::from)?;
     let damaged = |why: String| RemainsError::Damaged { data_dir: data_dir.clone(), why };
     if let Some(first) = opened.verification.damage.first() {
         return Err(damaged(first.to_string()));

@@ -6,6 +6,7 @@ when a test fails). Count with 5 s for each fault, and with a minute or two at t
 """
 
 import os
+import shutil
 import time
 
 import pytest
@@ -24,7 +25,7 @@ class Storm:
     """One fault of some kind after the other, some of them while another one lasts."""
 
     KINDS = ("kill", "kill_two", "kill_all", "pause", "isolate", "one_way", "between_two", "transfer", "stop",
-             "pause_then_kill", "isolate_then_kill")
+             "pause_then_kill", "isolate_then_kill", "lose_disk", "damage_log", "damage_snapshots")
     # Two nodes at once, which a majority of five bears, and three, which it does not.
     KINDS_OF_FIVE = ("pause_two", "isolate_two", "isolate_two_apart", "kill_and_pause", "kill_and_isolate", "kill_three")
 
@@ -113,6 +114,34 @@ class Storm:
         time.sleep(rng.uniform(0, 2))
         self.cluster.network.heal()
         others[0].start()
+
+    def lose_disk(self, rng, node, others):
+        """It is removed, and a new one comes in its place."""
+        node.kill()
+        shutil.rmtree(node.data_dir)
+        time.sleep(rng.uniform(0, 2))
+        self.cluster.replace(node)
+
+    def damage_log(self, rng, node, others):
+        """Some bytes of a segment turn while it is down: it takes that from the others."""
+        self._damage(rng, node, "log/*.log")
+
+    def damage_snapshots(self, rng, node, others):
+        self._damage(rng, node, "snapshots/*.snapshot*", "snapshots/*.part*")
+
+    def _damage(self, rng, node, *names):
+        node.kill()
+        shard = node.data_dir / "shards" / "0"
+        files = sorted(path for name in names for path in shard.glob(name))
+        # The last segment may end anywhere: what is wrong there may be what a crash leaves, or not be read at all.
+        files = files[:-1] if names[0].startswith("log") else files
+        for path in files if len(names) > 1 else rng.sample(files, min(len(files), 1)):
+            with open(path, "r+b") as file:
+                file.seek(rng.randrange(path.stat().st_size))
+                file.write(rng.randbytes(4096))
+        node.start()
+        # Until it is whole again nobody else may lose the same.
+        self.cluster.all_vote()
 
     def pause_two(self, rng, node, others):
         pair = (node, others[0])

@@ -26,9 +26,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::checking::{order_service, until};
-use common::{half, message, prepare, receive_now, send, start, topic};
+use common::{config, half, message, prepare, receive_now, send, start, topic};
 use vouch_broker::{GroupConfig, ResourceName};
-use vouch_node::{DeliveryCounts, Expect, Node, PluginUpload, PutBinding, TransactionState};
+use vouch_node::{DeliveryCounts, Expect, Node, NodeConfig, PluginUpload, PutBinding, TransactionState};
 
 /// Bounds a test that fails, and nothing else.
 const NEVER_LONGER: Duration = Duration::from_secs(60);
@@ -201,6 +201,34 @@ async fn many_deliveries_that_change_one_key_at_once_count_each_once() {
     assert_eq!(kept(&node, "stock").await["stock:cup"], "300");
     let counts = counts(&node, "stock");
     assert_eq!((counts.ack, counts.failed, counts.late), (300, 0, 0), "{counts:?}");
+    node.stop().await;
+}
+
+/// Who waits for keys holds none, and who waits for a place holds none either: else those who have the places would wait for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_bindings_than_there_are_places_change_one_key_and_all_get_on() {
+    const EACH: u64 = 60;
+    const BINDINGS: [&str; 3] = ["one", "two", "three"];
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(NodeConfig { plugin_concurrency: 2, ..config(folder.path()) }).unwrap();
+    stock(&node).await;
+    for name in BINDINGS {
+        let mut spec = as_consumer();
+        spec["groups"] = serde_json::json!([name]);
+        spec["grants"]["state"] = serde_json::json!("shared");
+        spec["limits"] = serde_json::json!({"concurrency": 2});
+        bind(&node, name, spec).await;
+    }
+    for n in 0..EACH {
+        send_body(&node, "goods", &n.to_string(), serde_json::json!({"sku": "cup", "quantity": 1})).await;
+    }
+    for name in BINDINGS {
+        all_is_done(&node, name).await;
+    }
+    wait_until("all are counted", || async { BINDINGS.iter().all(|name| counts(&node, name).ack == EACH) }).await;
+    let all = EACH * BINDINGS.len() as u64;
+    assert_eq!(kept(&node, "one").await["stock:cup"], all.to_string());
+    assert!(BINDINGS.iter().any(|name| counts(&node, name).stale > 0), "they were in each other's way");
     node.stop().await;
 }
 

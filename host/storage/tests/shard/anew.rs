@@ -264,3 +264,24 @@ fn a_backup_of_a_stopped_member_ends_with_what_it_knew_to_be_committed() {
     let taken = backup(&alone, &folder.path().join("of-one"), &mut |_| ()).unwrap();
     assert!(taken.log_end > position && !taken.of_several, "{taken:?}");
 }
+
+/// As where a log was put back beside snapshots of another history.
+#[test]
+fn what_is_left_is_not_read_from_a_snapshot_of_another_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, other) = (folder.path().join("data"), folder.path().join("other"));
+    killed_member(&data);
+    let expected = HeldRemains::look(&data).unwrap().found;
+    let mut shard = Shard::start(&other);
+    shard.topic("of-another-log", r#"{"queues": 1}"#);
+    shard.snapshot();
+    shard.kill();
+    for file in fs::read_dir(other.join("shards/0/snapshots")).unwrap().map(|entry| entry.unwrap().path()) {
+        fs::copy(&file, data.join("shards/0/snapshots").join(file.file_name().unwrap())).unwrap();
+    }
+    let found = HeldRemains::look(&data).unwrap().found;
+    assert_eq!(
+        (found.log_end, found.committed_to, found.undecided, found.others, found.node),
+        (expected.log_end, expected.committed_to, expected.undecided, expected.others, expected.node)
+    );
+}
