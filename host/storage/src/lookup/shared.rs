@@ -52,10 +52,12 @@ impl SharedLookups {
     pub(super) fn change(&self, work: &LookupWork, change: impl FnOnce(&mut Vec<Arc<LookupFile>>)) {
         let mut files = (*self.ready()).clone();
         change(&mut files);
-        self.report.files.store(files.len() as u64, Ordering::Relaxed);
-        self.report.bytes.store(files.iter().map(|file| file.len()).sum(), Ordering::Relaxed);
-        self.report.missing.store(work.missing(), Ordering::Relaxed);
-        *self.ready.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(files);
+        let files = Arc::new(files);
+        *self.ready.write().unwrap_or_else(PoisonError::into_inner) = files.clone();
+        // Behind it: whoever sees that a file is counted finds it.
+        self.report.bytes.store(files.iter().map(|file| file.len()).sum(), Ordering::Release);
+        self.report.missing.store(work.missing(), Ordering::Release);
+        self.report.files.store(files.len() as u64, Ordering::Release);
     }
 
     /// Uses a file from now on, if its part is still there.

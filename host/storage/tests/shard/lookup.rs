@@ -34,7 +34,7 @@ fn files(data: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 fn read(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
+    counter.load(Ordering::Acquire)
 }
 
 /// The index of a shard. `kept`: files that are missing are made.
