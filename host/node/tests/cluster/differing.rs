@@ -7,10 +7,10 @@ use vouch_broker::record::{Record, TopicPut};
 use vouch_broker::state::RecordAt;
 use vouch_broker::{NotDone, NothingStored, ResourceName, State, TopicConfig};
 use vouch_commitlog::Checkpoint;
-use vouch_node::{Node, NodeConfig, NodeHealth, Receipt, SendRequest};
+use vouch_node::{Node, NodeConfig, NodeHealth, PeerSettings, Receipt, SendRequest};
 
 use crate::common::message;
-use crate::nodes::{Nodes, leads, started, until};
+use crate::nodes::{Nodes, address, leads, started, until, voters};
 
 /// Bytes of log between two snapshots, and of a message that makes one due.
 const EVERY: u64 = 1 << 20;
@@ -63,13 +63,16 @@ async fn three() -> Nodes {
     nodes
 }
 
-/// Stops a node, does something to its folder, and starts it again as the last of those that run.
+/// Stops a node, does something to its folder, and starts it again where it was, as the last of those that run.
 async fn restart(nodes: &mut Nodes, id: u64, to: impl FnOnce(&Path)) {
-    let config = NodeConfig { snapshot_every: EVERY, ..nodes.config(id) };
     let at = nodes.running.iter().position(|node| node.identity.node.0 == id).unwrap();
-    nodes.running.remove(at).stop().await;
+    let node = nodes.running.remove(at);
+    let (config, listen) = (nodes.config(id), address(&node).await);
+    node.stop().await;
     to(&config.data_dir);
-    nodes.running.push(started(config).await.unwrap());
+    let peers = config.peers.map(|peers| PeerSettings { listen, ..peers });
+    nodes.running.push(started(NodeConfig { peers, snapshot_every: EVERY, ..config }).await.unwrap());
+    nodes.come_to(&voters(&[1, 2, 3])).await;
 }
 
 async fn follower(nodes: &Nodes) -> u64 {
