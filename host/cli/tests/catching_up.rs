@@ -183,13 +183,18 @@ fn a_member_that_finds_damage_while_it_serves_takes_the_segment_from_the_others_
     voters_are(&members.each_ref(), &[1, 2, 3]);
     let body = folder.path().join("body");
     std::fs::write(&body, vec![b'x'; 1 << 20]).unwrap();
+    // One that mends its log answers with that.
+    let leads = |member: &Member| {
+        let told = member.admin(&["cluster", "status", "--json"]);
+        (told.status == 0).then(|| told.json()).is_some_and(|status| status["leader"] == status["node"])
+    };
     let leader = || {
-        let mut leads = None;
+        let mut found = None;
         until("one leads", || {
-            leads = members.iter().find(|member| member.status()["leader"] == member.status()["node"]);
-            leads.is_some()
+            found = members.iter().find(|member| leads(member));
+            found.is_some()
         });
-        leads.unwrap()
+        found.unwrap()
     };
     // Who stops to mend its log hands over first; what is sent in that moment may fail.
     let send = || leader().client(&["message", "send", "much", "--file", body.to_str().unwrap()]).status == 0;
@@ -204,7 +209,7 @@ fn a_member_that_finds_damage_while_it_serves_takes_the_segment_from_the_others_
         let member = &members[id - 1];
         until("it is as it should be", || {
             members[0].admin(&["cluster", "transfer-leader", "1"]);
-            members[0].status()["leader"] == json!(1)
+            leads(&members[0])
         });
         let (http, log_before) = (member.at("http").to_owned(), log_of(&member.folder).len());
         damage(&segment(member), 1 << 20);
