@@ -99,17 +99,6 @@ fn a_snapshot_says_where_it_ends_and_reads_back_as_the_same_state() {
     assert_eq!(state.open_transactions().len(), log.state.open_transactions().len());
 }
 
-/// Written by the first version and never again: what lies in users' folders stays readable.
-#[test]
-fn a_snapshot_of_version_1_is_read() {
-    let fixture = include_bytes!("../../../fixtures/snapshot-v1");
-    let (position, state) = read_snapshot(fixture).unwrap();
-    assert_eq!(position, RecordPosition(4711));
-    let mut expected = full().state;
-    expected.forget_retention();
-    assert!(state.snapshot(RecordPosition(4711)) == expected.snapshot(RecordPosition(4711)));
-}
-
 #[test]
 fn an_empty_state_has_a_snapshot_too() {
     let bytes = State::default().snapshot(RecordPosition(0));
