@@ -13,8 +13,8 @@ use bytes::Bytes;
 
 use crate::check::CheckOverrides;
 use crate::record::{
-    Ack, Again, CheckAnswered, ClusterInit, End, EndedBy, GroupPut, Identity, Join, Lease, LeasedAgain, LeasedRange,
-    MessageHead, NodeStarted, Record, TopicPut,
+    Ack, Again, CheckAnswered, ClusterInit, End, EndedBy, FEATURE_LEVEL, GroupPut, Identity, Join, Lease, LeasedAgain,
+    LeasedRange, MessageHead, NodeStarted, Record, TopicPut,
 };
 use crate::state::{Applied, Effect, Outcome, Progress, RecordAt, SnapshotError};
 use crate::{
@@ -82,12 +82,17 @@ impl Default for RecordLog {
 }
 
 impl RecordLog {
-    /// A log with its first record.
+    /// A log with its first record, as this version makes it.
     pub fn new() -> Self {
+        Self::at_level(FEATURE_LEVEL)
+    }
+
+    /// The same of a version whose newest feature level this was.
+    pub fn at_level(feature_level: u32) -> Self {
         let state = State::default();
         let mut log =
             Self { state, records: Vec::new(), effects: Vec::new(), now: START, position: RecordPosition(64), ids: 0 };
-        log.apply(Record::ClusterInit(cluster_init())).unwrap();
+        log.apply(Record::ClusterInit(ClusterInit { feature_level, ..cluster_init() })).unwrap();
         log
     }
 

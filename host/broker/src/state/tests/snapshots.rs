@@ -11,9 +11,14 @@ use crate::state::SnapshotError;
 use crate::testing::{RecordLog, ack, again, end, lease, read_snapshot, unknown, whole};
 use crate::{GroupConfig, QueueOffset, RecordPosition, ResourceName, TransactionOutcome};
 
-/// A state in which every section holds something.
+/// A state in which every section holds something that every log has, in a log of the first feature level.
 pub(super) fn full() -> RecordLog {
-    let mut log = RecordLog::new();
+    full_at(1)
+}
+
+/// The same in a log of this level.
+pub(super) fn full_at(feature_level: u32) -> RecordLog {
+    let mut log = RecordLog::at_level(feature_level);
     let topic = log.topic("t", 2);
     log.topic("gone", 1);
     log.apply(Record::TopicDelete(TopicDelete { name: ResourceName::plain("gone"), force: false })).unwrap();
@@ -54,7 +59,7 @@ pub(super) fn full() -> RecordLog {
 }
 
 /// The section with this number, as a range of the snapshot's bytes without its head.
-fn section(bytes: &[u8], number: u16) -> std::ops::Range<usize> {
+pub(super) fn section(bytes: &[u8], number: u16) -> std::ops::Range<usize> {
     let mut at = 20;
     loop {
         let found = u16::from_le_bytes([bytes[at], bytes[at + 1]]);
