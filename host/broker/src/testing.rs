@@ -6,14 +6,15 @@
 #![allow(clippy::unwrap_used, reason = "a test that goes wrong here is to fail here")]
 
 use std::collections::BTreeMap;
-use std::io;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use bytes::Bytes;
 
 use crate::check::CheckOverrides;
 use crate::record::{
-    Ack, Again, CheckAnswered, ClusterInit, End, EndedBy, GroupPut, Identity, Join, Lease, LeasedAgain, LeasedRange,
-    MessageHead, NodeStarted, Record, TopicPut,
+    Ack, Again, CheckAnswered, ClusterInit, End, EndedBy, FEATURE_LEVEL, GroupPut, Identity, Join, Lease, LeasedAgain,
+    LeasedRange, MessageHead, NodeStarted, Record, TopicPut,
 };
 use crate::state::{Applied, Effect, Outcome, Progress, RecordAt, SnapshotError};
 use crate::{
@@ -81,12 +82,17 @@ impl Default for RecordLog {
 }
 
 impl RecordLog {
-    /// A log with its first record.
+    /// A log with its first record, as this version makes it.
     pub fn new() -> Self {
+        Self::at_level(FEATURE_LEVEL)
+    }
+
+    /// The same of a version whose newest feature level this was.
+    pub fn at_level(feature_level: u32) -> Self {
         let state = State::default();
         let mut log =
             Self { state, records: Vec::new(), effects: Vec::new(), now: START, position: RecordPosition(64), ids: 0 };
-        log.apply(Record::ClusterInit(cluster_init())).unwrap();
+        log.apply(Record::ClusterInit(ClusterInit { feature_level, ..cluster_init() })).unwrap();
         log
     }
 
@@ -231,6 +237,44 @@ impl StoredParts {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
         State::from_snapshot(snapshot, &mut |part| self.0.get(&part).cloned().ok_or_else(missing))
     }
+}
+
+/// A snapshot as some version wrote it, with what it needs.
+pub struct SnapshotFixture {
+    /// They are numbered as they came, whatever the versions of sections are.
+    pub number: usize,
+    /// Its bytes.
+    pub snapshot: Vec<u8>,
+    /// The part that it names, if it names one. Several may name the same.
+    pub parts: StoredParts,
+}
+
+/// Where they lie: `snapshot-v7`, and the part that it and others name, `snapshot-v7.part-4711`.
+pub fn fixtures_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+/// All of them, ascending.
+pub fn snapshot_fixtures() -> Vec<SnapshotFixture> {
+    let (mut snapshots, mut parts) = (BTreeMap::new(), Vec::new());
+    for file in fs::read_dir(fixtures_folder()).unwrap() {
+        let path = file.unwrap().path();
+        let (name, bytes) = (path.file_name().unwrap().to_str().unwrap(), fs::read(&path).unwrap());
+        match name.rsplit_once(".part-") {
+            Some((_, id)) => parts.push((id.parse::<u64>().unwrap(), Bytes::from(bytes))),
+            None => _ = snapshots.insert(name.strip_prefix("snapshot-v").unwrap().parse().unwrap(), bytes),
+        }
+    }
+    // Parts are known by what their heads say, as a snapshot names them.
+    let is = |bytes: &Bytes, checksum: u32| bytes[12..16] == checksum.to_le_bytes();
+    let fixture = |(number, snapshot): (usize, Vec<u8>)| {
+        let named = State::parts_of_snapshot(&snapshot).unwrap().into_iter().map(|(named, checksum)| {
+            let (_, bytes) = parts.iter().find(|(id, bytes)| *id == named && is(bytes, checksum)).unwrap();
+            (named, bytes.clone())
+        });
+        SnapshotFixture { number, parts: StoredParts(named.collect()), snapshot }
+    };
+    snapshots.into_iter().map(fixture).collect()
 }
 
 /// Reads a snapshot that needs no part.

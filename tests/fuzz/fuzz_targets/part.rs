@@ -8,16 +8,18 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use vouch_broker::State;
 use vouch_broker::state::PartView;
+use vouch_broker::testing::{SnapshotFixture, snapshot_fixtures};
 use vouch_fuzz::{repair_part, within_memory};
 
-static SNAPSHOT: &[u8] = include_bytes!("../../../host/broker/fixtures/snapshot-v7");
-static PART: &[u8] = include_bytes!("../../../host/broker/fixtures/snapshot-v7.part-4711");
+/// The newest that is kept as a fixture. It names a part.
+static FIXTURE: LazyLock<SnapshotFixture> = LazyLock::new(|| snapshot_fixtures().pop().expect("there are some"));
 
 const ID: u64 = 4711;
 
 /// What it says with its own part, in the words of now.
 static WRITTEN_AGAIN: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let (position, state) = State::from_snapshot(SNAPSHOT, &mut |_| Ok(Bytes::from_static(PART))).expect("it is sound");
+    let (position, state) = FIXTURE.parts.read(&FIXTURE.snapshot).expect("it is sound");
+    assert_eq!(state.parts(), [ID]);
     state.snapshot(position)
 });
 
@@ -40,7 +42,7 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(state.parts(), [0; 0], "nothing of it belongs to an empty state");
     }
     // A snapshot names its part by checksum: another one is never taken for it.
-    let read = State::from_snapshot(SNAPSHOT, &mut |id| match id {
+    let read = State::from_snapshot(&FIXTURE.snapshot, &mut |id| match id {
         ID => Ok(part.clone()),
         _ => Err(io::ErrorKind::NotFound.into()),
     });

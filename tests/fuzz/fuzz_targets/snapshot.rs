@@ -2,10 +2,12 @@
 #![no_main]
 
 use std::io;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use vouch_broker::state::SnapshotError;
+use vouch_broker::testing::snapshot_fixtures;
 use vouch_broker::{RecordPosition, State};
 use vouch_fuzz::{repair_snapshot, within_memory};
 
@@ -13,18 +15,17 @@ use vouch_fuzz::{repair_snapshot, within_memory};
 const FACTOR: usize = 512;
 
 /// The parts of the snapshots that are kept as fixtures, which the seeds of this target are.
-static PARTS: [&[u8]; 6] = [
-    include_bytes!("../../../host/broker/fixtures/snapshot-v2.part-4711"),
-    include_bytes!("../../../host/broker/fixtures/snapshot-v3.part-4711"),
-    include_bytes!("../../../host/broker/fixtures/snapshot-v4.part-4711"),
-    include_bytes!("../../../host/broker/fixtures/snapshot-v5.part-4711"),
-    include_bytes!("../../../host/broker/fixtures/snapshot-v6.part-4711"),
-    include_bytes!("../../../host/broker/fixtures/snapshot-v7.part-4711"),
-];
+static PARTS: LazyLock<Vec<Bytes>> = LazyLock::new(|| {
+    let fixtures = snapshot_fixtures().into_iter();
+    let mut parts: Vec<Bytes> = fixtures.flat_map(|fixture| fixture.parts.0.into_values()).collect();
+    parts.sort();
+    parts.dedup();
+    parts
+});
 
-fn read(bytes: &[u8], part: &'static [u8]) -> Result<(RecordPosition, State), SnapshotError> {
+fn read(bytes: &[u8], part: &Bytes) -> Result<(RecordPosition, State), SnapshotError> {
     State::from_snapshot(bytes, &mut |id| match id {
-        4711 => Ok(Bytes::from_static(part)),
+        4711 => Ok(part.clone()),
         _ => Err(io::ErrorKind::NotFound.into()),
     })
 }
@@ -32,7 +33,7 @@ fn read(bytes: &[u8], part: &'static [u8]) -> Result<(RecordPosition, State), Sn
 fuzz_target!(|data: &[u8]| {
     let mut bytes = data.to_vec();
     repair_snapshot(&mut bytes);
-    for part in PARTS {
+    for part in PARTS.iter() {
         let Ok((position, state)) = within_memory(bytes.len() + part.len(), FACTOR, || read(&bytes, part)) else {
             continue;
         };

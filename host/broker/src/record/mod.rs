@@ -39,15 +39,37 @@ pub use transaction::*;
 
 use codec::{Reader, Writer};
 
-/// The newest feature level that this version knows (ruling 20). A log has one: that of the version which made it, until an operator
-/// raises it ([`LevelRaised`]). Nothing is written that belongs to a later level ([`written_from`]), so a version that knows no more
-/// than the log's level reads all of it.
-///
-/// | level | what it adds |
-/// |---|---|
-/// | 1 | everything but the following |
-/// | 2 | [`ClusterBegunAnew`], [`SnapshotNamed`], and that levels are raised |
-pub const FEATURE_LEVEL: u32 = 2;
+/// The newest feature level that this version knows (ruling 20): the greatest that a kind, a layout or a meaning of this version belongs
+/// to. A log has one: that of the version which made it, until an operator raises it ([`LevelRaised`]). Nothing is written that
+/// belongs to a later level ([`written_from`]), so a version that knows no more than the log's level reads all of it. What each adds
+/// stands where operators read it, in `docs/cluster.md`.
+pub const FEATURE_LEVEL: u32 = newest(KIND_LEVELS);
+
+/// The newest level that gives a meaning to what was there already, such as a setting in JSON. Whoever proposes that asks for the
+/// log's level; no kind and no layout can say it.
+const NEWEST_MEANING: u32 = 1;
+
+const fn newest(levels: &[u32]) -> u32 {
+    let (mut newest, mut at) = (NEWEST_MEANING, 0);
+    while at < levels.len() {
+        if levels[at] > newest {
+            newest = levels[at];
+        }
+        at += 1;
+    }
+    newest
+}
+
+/// The feature level of a cluster from which on this version of a layout is written. `level`: that of the first one; `later`: versions
+/// that need a later level, each with it, ascending.
+pub(crate) const fn level_of(level: u32, later: &[(u8, u32)], version: u8) -> u32 {
+    let (mut needs, mut at) = (level, 0);
+    while at < later.len() && later[at].0 <= version {
+        needs = later[at].1;
+        at += 1;
+    }
+    needs
+}
 
 /// A record with fields of its own: everything but messages.
 pub(crate) trait Fields: Sized {
@@ -57,6 +79,8 @@ pub(crate) trait Fields: Sized {
     const VERSION: u8 = 1;
     /// The feature level of a cluster from which on it is written.
     const LEVEL: u32 = 1;
+    /// Versions of the layout that are written from a later level on than the kind itself, each with that level, ascending.
+    const VERSION_LEVELS: &'static [(u8, u32)] = &[];
     /// Whether a value has one encoding. Settings are JSON, which may be written in several ways.
     const ONE_ENCODING: bool = true;
 
@@ -155,15 +179,33 @@ macro_rules! records {
         impl Record {
             /// Number of every kind.
             pub(crate) const KINDS: &'static [u16] = &[message::KIND_MESSAGE, message::KIND_HALF, $($name::KIND),+];
+
+            /// Number of every kind, and the newest version of its layout.
+            pub(crate) const LAYOUTS: &'static [(u16, u8)] = &[
+                (message::KIND_MESSAGE, message::VERSION),
+                (message::KIND_HALF, message::VERSION),
+                $(($name::KIND, $name::VERSION)),+
+            ];
+
+            /// The feature level of a log in which this one may be.
+            pub(crate) fn level(&self) -> u32 {
+                match self {
+                    Self::Message(_) | Self::Half(_) => 1,
+                    $(Self::$name(record) => written_from($name::KIND, record.version()),)+
+                }
+            }
         }
 
-        /// The feature level of a cluster from which on records of this kind are written: see [`FEATURE_LEVEL`].
-        pub const fn written_from(kind: u16) -> u32 {
+        /// The feature level of a cluster from which on records of this kind and version are written: see [`FEATURE_LEVEL`].
+        pub const fn written_from(kind: u16, version: u8) -> u32 {
             match kind {
-                $($name::KIND => $name::LEVEL,)+
+                $($name::KIND => level_of($name::LEVEL, $name::VERSION_LEVELS, version),)+
                 _ => 1,
             }
         }
+
+        /// The level of the newest version of each kind.
+        const KIND_LEVELS: &[u32] = &[$(written_from($name::KIND, $name::VERSION)),+];
 
         $(impl $name {
             /// Appends this record, framed, to `buffer` and returns its length in bytes.

@@ -31,7 +31,7 @@ impl Cluster {
 impl Snapshot for Cluster {
     const SECTION: u16 = 1;
 
-    fn write(&self, w: &mut Writer<'_>) {
+    fn write(&self, w: &mut Writer<'_>, _: u8) {
         let Self { init, last_version, clock } = self;
         w.option(init.as_ref(), |w, init| init.write(w));
         w.text(last_version);

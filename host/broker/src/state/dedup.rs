@@ -134,7 +134,7 @@ impl Snapshot for Dedup {
     const SECTION: u16 = 5;
     const VERSION: u8 = 2;
 
-    fn write(&self, w: &mut Writer<'_>) {
+    fn write(&self, w: &mut Writer<'_>, _: u8) {
         let Self { sent, reused_ids, suppressed } = self;
         w.u64(*reused_ids);
         w.u64(*suppressed);

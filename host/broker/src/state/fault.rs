@@ -42,6 +42,20 @@ pub enum SnapshotError {
         /// Expected.
         expected: u16,
     },
+    /// A section that says what a log of this feature level cannot: no version writes that.
+    #[error(
+        "the snapshot has section {section} version {version}, which needs feature level {needs}, and its log has level {level}"
+    )]
+    Level {
+        /// Number of the section.
+        section: u16,
+        /// Its version.
+        version: u8,
+        /// The level from which on it is written.
+        needs: u32,
+        /// That of the log.
+        level: u32,
+    },
     /// A part that it names, or that is to be taken over, cannot be used.
     #[error("part {part} of the snapshot cannot be used: {why}")]
     Part {

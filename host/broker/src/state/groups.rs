@@ -418,7 +418,7 @@ impl Snapshot for Groups {
     const SECTION: u16 = 3;
     const VERSION: u8 = 3;
 
-    fn write(&self, w: &mut Writer<'_>) {
+    fn write(&self, w: &mut Writer<'_>, _: u8) {
         let Self { by_id, by_name: _, last_id, made: _, unused: _, filter_tags: _ } = self;
         w.u32(*last_id);
         w.varint(by_id.len() as u64);

@@ -4,6 +4,7 @@ use vouch_cluster::ClusterIncarnation;
 
 use super::snapshot::{SectionSource, Snapshot, Unreadable};
 use crate::record::codec::{DecodeError, Reader, Writer};
+use crate::record::{ClusterBegunAnew, Fields};
 use crate::{HalfPosition, RecordPosition, Refusal, ShardId, TransactionId};
 
 /// Lives that are remembered. Beyond it the oldest is forgotten: what was written in it is named as of the cluster's first life.
@@ -77,8 +78,9 @@ impl Snapshot for Incarnations {
     // Of the first version of sections the checksum leaves out the head; this one is younger.
     const OLDEST: u8 = 2;
     const VERSION: u8 = 2;
+    const LEVEL: u32 = ClusterBegunAnew::LEVEL;
 
-    fn write(&self, w: &mut Writer<'_>) {
+    fn write(&self, w: &mut Writer<'_>, _: u8) {
         w.varint(self.0.len() as u64);
         for Life { since, incarnation } in &self.0 {
             w.u64(since.0);

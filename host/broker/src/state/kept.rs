@@ -319,7 +319,7 @@ impl Snapshot for Namespaces {
     const OLDEST: u8 = 2;
     const VERSION: u8 = 2;
 
-    fn write(&self, w: &mut Writer<'_>) {
+    fn write(&self, w: &mut Writer<'_>, _: u8) {
         let Self { namespaces, expiring: _, bytes: _ } = self;
         w.varint(namespaces.len() as u64);
         for (name, Namespace { keys, bytes: _, bindings }) in namespaces {

@@ -116,7 +116,7 @@ impl Snapshot for Leaps {
     const OLDEST: u8 = 2;
     const VERSION: u8 = 2;
 
-    fn write(&self, w: &mut Writer<'_>) {
+    fn write(&self, w: &mut Writer<'_>, _: u8) {
         w.varint(self.0.len() as u64);
         for Leap { from, to, doubted, stamped } in &self.0 {
             w.u64(from.0);

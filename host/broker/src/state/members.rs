@@ -34,7 +34,7 @@ impl Snapshot for ClusterMembers {
     const OLDEST: u8 = 2;
     const VERSION: u8 = 2;
 
-    fn write(&self, w: &mut Writer<'_>) {
+    fn write(&self, w: &mut Writer<'_>, _: u8) {
         let Self { group, nodes } = self;
         let GroupMembers { voters, outgoing, learners, learners_next } = group;
         [voters, outgoing, learners, learners_next].into_iter().for_each(|nodes| write_nodes(w, nodes));

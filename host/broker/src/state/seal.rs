@@ -32,6 +32,20 @@ const SECTIONS: [Readable; 6] = [
     Readable::of::<Plugins>(),
 ];
 
+/// Those behind them, which are left out where they would say what every log begins with.
+const LAST_SECTIONS: [Readable; 5] = [
+    Readable::of::<Leaps>(),
+    Readable::of::<ClusterMembers>(),
+    Readable::of::<SealedSecrets>(),
+    Readable::of::<Namespaces>(),
+    Readable::of::<Incarnations>(),
+];
+
+/// All sections, in their order.
+pub(super) fn sections() -> impl Iterator<Item = Readable> + Clone {
+    std::iter::once(Readable::of::<Named>()).chain(SECTIONS).chain(LAST_SECTIONS)
+}
+
 impl State {
     /// Moves everything that only grows and is in no part yet into a new part, and returns its bytes: the caller stores
     /// them under `part` before it stores a snapshot that names them. `None` if there is nothing new.
@@ -201,6 +215,11 @@ impl State {
     }
 
     /// Writes the whole state; it covers the log up to `position`. What lies in parts is named, the rest is written out.
+    ///
+    /// # Panics
+    ///
+    /// If a record changed the state that belongs to a later feature level than the log has: an older version, to which this node may
+    /// go back, could not read the snapshot. Without a new one the log stays.
     pub fn snapshot(&self, position: RecordPosition) -> Vec<u8> {
         self.write_snapshot(position, &self.needed_parts())
     }
@@ -247,6 +266,9 @@ impl State {
         }
         if *incarnations != Incarnations::default() {
             snapshot::section(&mut bytes, incarnations);
+        }
+        if let Err(above) = self.check_level(&bytes) {
+            panic!("{above}");
         }
         bytes
     }
@@ -318,9 +340,16 @@ impl State {
             last_applied: None,
         };
         r.end().map_err(SnapshotError::Trailing)?;
+        state.check_level(bytes)?;
         // Snapshots of before retention do not say when a group was last seen: nothing of its is lost for that.
         state.groups.see_unknown(state.cluster.clock);
         Ok((position, state))
+    }
+
+    /// Whether all that a snapshot of this state says may be in a log of its feature level.
+    fn check_level(&self, bytes: &[u8]) -> Result<(), SnapshotError> {
+        let level = self.cluster.level().unwrap_or(1).max(1);
+        snapshot::check_level(bytes, level, sections())
     }
 
     /// What is missing in a state that was read without some of its parts.
@@ -335,14 +364,7 @@ impl State {
     ///
     /// A checksum does not hold, or it ends early.
     pub fn check_snapshot(bytes: &[u8]) -> Result<(), SnapshotError> {
-        let last = [
-            Readable::of::<Leaps>(),
-            Readable::of::<ClusterMembers>(),
-            Readable::of::<SealedSecrets>(),
-            Readable::of::<Namespaces>(),
-            Readable::of::<Incarnations>(),
-        ];
-        snapshot::check(bytes, &SECTIONS, &last)
+        snapshot::check(bytes, &SECTIONS, &LAST_SECTIONS)
     }
 
     /// Ids of the parts that a snapshot names, ascending, and the checksums by which it knows them.

@@ -126,7 +126,7 @@ impl Snapshot for SealedSecrets {
     const OLDEST: u8 = 2;
     const VERSION: u8 = 2;
 
-    fn write(&self, w: &mut Writer<'_>) {
+    fn write(&self, w: &mut Writer<'_>, _: u8) {
         let Self { secrets, bytes: _ } = self;
         w.varint(secrets.len() as u64);
         for (name, SecretEntry { revision, value_id, key_id, nonce, sealed }) in secrets {

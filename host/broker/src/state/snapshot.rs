@@ -13,6 +13,7 @@ use super::fault::SnapshotError;
 use super::part::Part;
 use crate::RecordPosition;
 use crate::record::codec::{DecodeError, Reader, Writer};
+use crate::record::level_of;
 
 const MAGIC: &[u8; 8] = b"VOUCHSNP";
 
@@ -35,10 +36,22 @@ pub(crate) trait Snapshot: Sized {
     const SECTION: u16;
     /// Oldest version of the layout that is read.
     const OLDEST: u8 = 1;
-    /// Version of the layout that is written.
+    /// Newest version of the layout.
     const VERSION: u8 = 1;
+    /// The feature level of a cluster from which on the section is written.
+    const LEVEL: u32 = 1;
+    /// Versions of the layout that are written from a later level on, each with that level, ascending.
+    const VERSION_LEVELS: &'static [(u8, u32)] = &[];
 
-    fn write(&self, w: &mut Writer<'_>);
+    /// Version of the layout in which this one is written: of those from the first level on the newest, and of later ones the oldest
+    /// that has room for all that it says. What has no room in an older one came into the state by a record that belongs to a
+    /// later level itself; so a node that knows no more than the log's level reads the snapshots of all others.
+    fn version(&self) -> u8 {
+        Self::VERSION
+    }
+
+    /// Writes this version of the layout, which is what [`Self::version`] said.
+    fn write(&self, w: &mut Writer<'_>, version: u8);
     fn read(r: &mut Reader<'_>, source: &SectionSource<'_>) -> Result<Self, Unreadable>;
 }
 
@@ -83,18 +96,19 @@ pub(crate) fn begin(position: RecordPosition) -> Vec<u8> {
 
 /// Appends one kind of state.
 pub(crate) fn section<S: Snapshot>(out: &mut Vec<u8>, state: &S) {
+    let version = state.version();
     let mut w = Writer(out);
     w.u16(S::SECTION);
-    w.u8(S::VERSION);
+    w.u8(version);
     // Length and checksum are filled in below: a section of millions of entries is written once, not copied.
     w.u64(0);
     w.u32(0);
     let start = out.len();
-    state.write(&mut Writer(out));
+    state.write(&mut Writer(out), version);
     let len = (out.len() - start) as u64;
     let head = start - SECTION_HEAD_LEN;
     out[start - 12..start - 4].copy_from_slice(&len.to_le_bytes());
-    let checksum = section_checksum(S::VERSION, &out[head..start], &out[start..]);
+    let checksum = section_checksum(version, &out[head..start], &out[start..]);
     out[start - 4..start].copy_from_slice(&checksum.to_le_bytes());
 }
 
@@ -185,21 +199,65 @@ pub(crate) fn next_if_there<S: Snapshot + Default>(
     if is_next::<S>(r) { next(r, from) } else { Ok(S::default()) }
 }
 
-/// What a section must be to be read: its kind, and the oldest and newest version of its layout.
+/// What a section must be to be read: its kind, and the oldest and newest version of its layout. And from which level on each is
+/// written.
 #[derive(Clone, Copy)]
-pub(crate) struct Readable(u16, u8, u8);
+pub(crate) struct Readable {
+    pub(crate) section: u16,
+    oldest: u8,
+    pub(crate) newest: u8,
+    level: u32,
+    version_levels: &'static [(u8, u32)],
+}
 
 impl Readable {
     /// Sections of this kind.
     pub(crate) const fn of<S: Snapshot>() -> Self {
-        Self(S::SECTION, S::OLDEST, S::VERSION)
+        let (level, version_levels) = (S::LEVEL, S::VERSION_LEVELS);
+        Self { section: S::SECTION, oldest: S::OLDEST, newest: S::VERSION, level, version_levels }
+    }
+
+    /// The feature level of a log from which on this version of it is written.
+    pub(crate) const fn written_from(self, version: u8) -> u32 {
+        level_of(self.level, self.version_levels, version)
     }
 
     fn check(self, found: u16, version: u8) -> Result<(), SnapshotError> {
-        let Self(expected, oldest, newest) = self;
-        let readable = found == expected && (oldest..=newest).contains(&version);
+        let expected = self.section;
+        let readable = found == expected && (self.oldest..=self.newest).contains(&version);
         if readable { Ok(()) } else { Err(SnapshotError::Unexpected { found, version, expected }) }
     }
+}
+
+/// Kind and version of each section of a snapshot, as far as it is whole.
+pub(crate) fn layouts(bytes: &[u8]) -> impl Iterator<Item = (u16, u8)> {
+    let mut rest = open(bytes).map_or(Reader(&[]), |(_, r)| r);
+    std::iter::from_fn(move || {
+        let (kind, version) = (rest.u16("section").ok()?, rest.u8("section version").ok()?);
+        let len = rest.u64("section length").ok()?;
+        rest.u32("section checksum").ok()?;
+        rest.take(usize::try_from(len).ok()?, "section").ok()?;
+        Some((kind, version))
+    })
+}
+
+/// Whether a log of this feature level may have a snapshot with such sections: a version that knows no later one reads it.
+///
+/// # Errors
+/// [`SnapshotError::Level`] of the first section that it may not have.
+pub(crate) fn check_level(
+    bytes: &[u8],
+    level: u32,
+    sections: impl Iterator<Item = Readable> + Clone,
+) -> Result<(), SnapshotError> {
+    for (section, version) in layouts(bytes) {
+        let known = sections.clone().find(|known| known.section == section);
+        let needs = known.map_or(1, |known| known.written_from(version));
+        if needs > level {
+            return Err(SnapshotError::Level { section, version, needs, level });
+        }
+    }
+    Ok(())
 }
 
 /// Whether a snapshot is as it was written: the checksums of its head and of all its sections hold, and they are these,
@@ -211,7 +269,7 @@ pub(crate) fn check(bytes: &[u8], sections: &[Readable], last: &[Readable]) -> R
         Section::take(&mut r, |found, version| section.check(found, version))?;
     }
     for last in last {
-        if r.0.starts_with(&last.0.to_le_bytes()) {
+        if r.0.starts_with(&last.section.to_le_bytes()) {
             Section::take(&mut r, |found, version| last.check(found, version))?;
         }
     }
@@ -228,7 +286,7 @@ impl Snapshot for Named {
     const OLDEST: u8 = 2;
     const VERSION: u8 = 2;
 
-    fn write(&self, w: &mut Writer<'_>) {
+    fn write(&self, w: &mut Writer<'_>, _: u8) {
         w.varint(self.0.len() as u64);
         for (part, checksum) in &self.0 {
             w.u64(*part);

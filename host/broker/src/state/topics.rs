@@ -295,7 +295,7 @@ impl Snapshot for Topics {
     const SECTION: u16 = 2;
     const VERSION: u8 = 3;
 
-    fn write(&self, w: &mut Writer<'_>) {
+    fn write(&self, w: &mut Writer<'_>, _: u8) {
         let Self { by_id, by_name: _, retired, last_id } = self;
         w.u32(*last_id);
         w.varint(by_id.len() as u64);

@@ -11,7 +11,7 @@ impl Core {
     pub(super) fn above_the_level(&self, mut records: &[u8]) -> Option<Refusal> {
         let level = self.state.cluster().level().filter(|level| *level < self.feature_level)?;
         while let Ok((frame, rest)) = Frame::split(records) {
-            let needs = written_from(frame.kind());
+            let needs = written_from(frame.kind(), frame.version());
             if needs > level {
                 return Some(Refusal::Conflict(format!(
                     "this needs feature level {needs}, and the cluster is at level {level}: when all nodes run this version, end the \

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::samples::{message_bytes, samples};
+use super::says_levels;
 use crate::MessageKind;
 use crate::check::CheckOverrides;
-use crate::record::{BindingPut, Frame, Join, Record, changes_delivery};
+use crate::record::{BindingPut, Frame, Join, Record, changes_delivery, written_from};
 use crate::{GroupId, TopicId};
 
 fn unhex(text: &str) -> Vec<u8> {
@@ -102,6 +103,16 @@ fn the_document_of_the_format_has_a_row_for_every_kind() {
         kinds.partition(|(_, name)| matches!(*name, "Message" | "Half"));
     assert!(document.contains("Kind 16 is a message for a queue, kind 17 a half message"), "{messages:?}");
     assert_eq!(rows, others);
+}
+
+#[test]
+fn the_document_of_the_format_says_from_which_level_on_a_kind_is_written() {
+    let document = include_str!("../../../docs/records.md");
+    for (sample, (kind, newest)) in samples().iter().zip(Record::LAYOUTS) {
+        let begins = format!("| {kind} | {} |", sample.name);
+        let row = document.lines().find(|line| line.starts_with(&begins)).unwrap_or_default();
+        says_levels(row, (1..=*newest).map(|version| written_from(*kind, version)));
+    }
 }
 
 /// Whoever adds a kind takes one of these.

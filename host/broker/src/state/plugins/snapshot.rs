@@ -24,7 +24,7 @@ impl Snapshot for Plugins {
     const SECTION: u16 = 6;
     const VERSION: u8 = 3;
 
-    fn write(&self, w: &mut Writer<'_>) {
+    fn write(&self, w: &mut Writer<'_>, _: u8) {
         let Self { artifacts, plugins, bindings } = self;
         w.varint(artifacts.len() as u64);
         for (digest, Artifact { total, chunks, received, verdict }) in artifacts {

@@ -4,6 +4,7 @@ mod bindings;
 mod checks;
 mod cluster_members;
 mod dead_letters;
+mod fixtures;
 mod groups;
 mod incarnations;
 mod invariants;

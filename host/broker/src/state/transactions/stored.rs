@@ -89,7 +89,7 @@ impl Snapshot for TransactionTables {
     const SECTION: u16 = 4;
     const VERSION: u8 = 4;
 
-    fn write(&self, w: &mut Writer<'_>) {
+    fn write(&self, w: &mut Writer<'_>, _: u8) {
         let Self { open, outcomes, carried, by_place: _ } = self;
         w.varint(open.len() as u64);
         for (transaction, open) in open.iter(None) {

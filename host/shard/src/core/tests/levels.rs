@@ -1,6 +1,6 @@
 //! Feature levels: what a version that is not everywhere yet may write, and what a version does that does not know what comes.
 
-use vouch_broker::record::{ClusterBegunAnew, ClusterInit, FEATURE_LEVEL, LevelRaised};
+use vouch_broker::record::{ClusterBegunAnew, ClusterInit, FEATURE_LEVEL, Frame, LevelRaised, written_from};
 use vouch_broker::testing::cluster_init;
 use vouch_broker::{NotDone, NothingStored, RecordPosition, Refusal};
 use vouch_cluster::{ClusterIncarnation, NodeId};
@@ -25,6 +25,13 @@ fn raised(level: u32) -> LevelRaised {
     LevelRaised { level, by: "ann".to_owned(), written_by: "9.9.9".to_owned() }
 }
 
+/// The level that a record needs.
+fn needs(encode: impl FnOnce(&mut Vec<u8>)) -> u32 {
+    let record = records(encode);
+    let (frame, _) = Frame::split(&record).unwrap();
+    written_from(frame.kind(), frame.version())
+}
+
 /// A leader of this version, on a log that one of level 1 made.
 fn on_an_older_log() -> Bench {
     let mut bench = Bench::before_a_start();
@@ -47,15 +54,14 @@ fn what_belongs_to_a_later_level_is_not_written_before_the_log_has_it() {
     {
         let refused = bench.happen(encode);
         let Err(NotDone::Refused(Refusal::Conflict(why))) = refused else { panic!("{refused:?}") };
-        assert!(why.contains("needs feature level 2") && why.contains("vouch cluster finish-upgrade"), "{why}");
+        let needs = format!("needs feature level {}", needs(|out| _ = begun_anew().encode(out)));
+        assert!(why.contains(&needs) && why.contains("vouch cluster finish-upgrade"), "{why}");
     }
     assert_eq!(bench.entries().len(), written, "nothing was written");
     bench.happen(|out| _ = raised(FEATURE_LEVEL).encode(out)).unwrap();
-    let lower = bench.happen(|out| _ = raised(1).encode(out));
-    assert!(
-        matches!(&lower, Err(NotDone::Refused(Refusal::Conflict(why))) if why.contains("level 2 already")),
-        "{lower:?}"
-    );
+    let (lower, has) =
+        (bench.happen(|out| _ = raised(1).encode(out)), format!("at feature level {FEATURE_LEVEL} already"));
+    assert!(matches!(&lower, Err(NotDone::Refused(Refusal::Conflict(why))) if why.contains(&has)), "{lower:?}");
     let (request, mut answer) = Bench::propose(|out| _ = begun_anew().encode(out));
     bench.turn(vec![request]);
     let told = answer.try_recv();
@@ -78,5 +84,6 @@ fn a_replica_that_does_not_know_the_level_of_its_log_goes_on_no_more_and_says_wh
     bench.turn(vec![request]);
     let told = answer.try_recv();
     let Ok(Err(NotDone::NothingStored(NothingStored::Poisoned(why)))) = told else { panic!("{told:?}") };
-    assert!(why.contains("needs feature level 3 (Vouch 9.9.9)") && why.contains("start a newer version"), "{why}");
+    let needs = format!("needs feature level {} (Vouch 9.9.9)", FEATURE_LEVEL + 1);
+    assert!(why.contains(&needs) && why.contains("start a newer version"), "{why}");
 }

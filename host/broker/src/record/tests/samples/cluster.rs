@@ -147,7 +147,8 @@ impl Sampled for LevelRaised {
     }
 
     fn drawn(_: &RecordLog, step: Step) -> Self {
-        Self { level: u32::from(step.a % 5), by: "ann".to_owned(), written_by: format!("0.{}.0", step.b % 3) }
+        let level = u32::from(step.a) % (crate::record::FEATURE_LEVEL + 3);
+        Self { level, by: "ann".to_owned(), written_by: format!("0.{}.0", step.b % 3) }
     }
 }
 
