@@ -106,7 +106,7 @@ impl Nodes {
         self.shard.get_ready_for_others(self.log.clone()).await?;
         let secret: [u8; 32] = rand::random();
         let until = Millis(self.clock.now().0.saturating_add(TOKEN_LASTS_MS));
-        let invited = NodeInvited { token: ClusterToken::digest(&secret), until, votes_at_once };
+        let invited = NodeInvited { token: ClusterToken::digest(&secret), until, votes_at_once, replaces: None };
         match self.shard.propose_one(|out| invited.encode(out)).await? {
             Applied::Invited { node } => {
                 let token = ClusterToken::new(self.cluster_id, node, self.segment_size, secret);
