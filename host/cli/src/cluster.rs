@@ -73,6 +73,31 @@ a new node, with an empty folder and a token.")]
         #[command(flatten)]
         http: HttpArgs,
     },
+    /// Let a new node take the place of another one, in one step: give it an id and a token, and say how to start it.
+    #[command(after_help = "\
+Examples:
+  vouch cluster replace 2 --token-file node.token
+  vouch cluster replace 2 --token-file node.token --reason 'its disk is gone'
+
+The old node may run, or be gone for good: it belongs to the cluster until the new one has the log, and leaves in the \
+change in which that one comes. There is nothing to wait for and nothing to remove. If it leads, another one leads first. \
+Take it back with: vouch cluster remove, of the new node.")]
+    Replace {
+        /// Id of the node that is to go.
+        #[arg(value_name = "NODE")]
+        node: u64,
+        /// Where the token for the new node goes; a file that is not there yet.
+        #[arg(long, value_name = "FILE")]
+        token_file: PathBuf,
+        /// Who does it; the login name if absent.
+        #[arg(long, env = "USER", value_name = "NAME", default_value = "operator")]
+        by: String,
+        /// Why; kept in the log.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+        #[command(flatten)]
+        http: HttpArgs,
+    },
     /// Let another node lead, for example before this one is stopped.
     #[command(after_help = "\
 Examples:
@@ -132,6 +157,7 @@ impl ClusterCommand {
             Self::Status(http)
             | Self::Add { http, .. }
             | Self::Remove { http, .. }
+            | Self::Replace { http, .. }
             | Self::FinishUpgrade { http, .. }
             | Self::TransferLeader { http, .. } => http.json,
             Self::Certificates(args) => args.json(),
@@ -144,7 +170,12 @@ impl ClusterCommand {
 pub(crate) fn run(command: ClusterCommand) -> anyhow::Result<()> {
     match command {
         ClusterCommand::Status(http) => status::show(&http),
-        ClusterCommand::Add { token_file, two_voters, http } => add::add(&token_file, two_voters, &http),
+        ClusterCommand::Add { token_file, two_voters, http } => {
+            add::add(&token_file, &json!({"two_voters": two_voters}), &http)
+        }
+        ClusterCommand::Replace { node, token_file, by, reason, http } => {
+            add::add(&token_file, &json!({"replaces": node, "by": by, "reason": reason}), &http)
+        }
         ClusterCommand::Remove { node, by, reason, force, http } => {
             let reason = Some(reason.as_str()).filter(|reason| !reason.is_empty());
             let suffix = query(&[("force", force.then_some("true")), ("by", Some(&by)), ("reason", reason)]);
@@ -231,5 +262,22 @@ mod tests {
         assert_eq!(asked[0].line, "DELETE /v1/cluster/nodes/3?force=true&by=ann&reason=old%20disk");
         assert_eq!((asked[1].line.as_str(), asked[1].body.as_str()), ("POST /v1/cluster/leader", "{}"));
         assert_eq!(asked[2].body, r#"{"node":3}"#);
+    }
+
+    #[test]
+    fn a_replacement_says_who_is_replaced_by_whom_and_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let token = json!({
+            "version": 1, "cluster": "ab".repeat(16), "node": 4, "segment_size": 4_194_304, "secret": "07".repeat(32),
+        });
+        let added = json!({"node": 4, "replaces": 2, "token": token, "voters": [1, 3, 4], "majority": 2});
+        let node = FakeNode::answering(&[("201 Created", &added.to_string())]);
+        let token_file = folder.path().join("node4.token");
+        let (by, reason) = ("ann".to_owned(), "old disk".to_owned());
+        run(ClusterCommand::Replace { node: 2, token_file, by, reason, http: node.args(true) }).unwrap();
+        let asked = node.asked();
+        assert_eq!(asked[0].line, "POST /v1/cluster/nodes");
+        let body: Value = serde_json::from_str(&asked[0].body).unwrap();
+        assert_eq!(body, json!({"replaces": 2, "by": "ann", "reason": "old disk"}));
     }
 }

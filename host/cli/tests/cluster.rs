@@ -174,6 +174,31 @@ fn a_node_is_removed_unless_nothing_could_be_decided_then() {
 }
 
 #[test]
+fn a_node_that_is_gone_for_good_is_replaced_by_one_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, two, three] = three(folder.path());
+    two.kill();
+    let token = folder.path().join("4.token");
+    let token = token.to_str().unwrap();
+    let replace = ["cluster", "replace", "2", "--token-file", token, "--reason", "its disk is gone"];
+    let told = one.admin(&replace).succeeded().stdout;
+    assert!(told.contains("it takes the place of node 2") && told.contains("voters (1, 3, 4)"), "{told}");
+    assert_eq!(one.knows_of(4)["replaces"], 2);
+    let table = one.admin(&["cluster", "status"]).succeeded().stdout;
+    let line = table.lines().find(|line| line.starts_with("4 ")).unwrap();
+    assert!(line.contains("invited") && line.ends_with("; replaces node 2"), "{table}");
+    let again = one.admin(&["cluster", "replace", "2", "--token-file", &format!("{token}.2")]).failed_with(1);
+    assert!(again.stderr.contains("node 4 is to take the place of node 2 already"), "{again:?}");
+    let join = ["--join", three.at("peer"), "--token-file", token];
+    let four = Member::start(&folder.path().join("4"), &[&INSECURE[..], &join].concat());
+    voters_are(&[&one, &three, &four], &[1, 3, 4]);
+    until("the old one is gone", || one.knows_of(2).is_null() && one.knows_of(4)["replaces"].is_null());
+    let back = Member::refused(&folder.path().join("2"), &INSECURE).succeeded();
+    assert!(back.stderr.contains("this node was removed from its cluster"), "{back:?}");
+    assert_eq!(bodies(&four, "g", "3"), ["m1", "m2", "m3"]);
+}
+
+#[test]
 fn a_member_without_a_leader_is_ready_through_an_election_and_not_after() {
     let folder = tempfile::tempdir().unwrap();
     let [one, two, three] = three(folder.path());

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{MEMBERS_MAX, NodeId};
+use crate::{GroupMembers, MEMBERS_MAX, NodeId};
 
 /// Characters in an address.
 pub const ADDRESS_MAX: usize = 255;
@@ -36,6 +36,8 @@ pub struct ClusterNode {
     pub votes_at_once: bool,
     /// It belongs to the cluster no more as soon as nobody counts on it.
     pub is_leaving: bool,
+    /// It takes this one's place when it has the log: in one step, in which that one goes.
+    pub replaces: Option<NodeId>,
 }
 
 /// Why nothing changes. Nothing is stored.
@@ -58,6 +60,37 @@ pub enum NodeRefused {
     /// It is the last one.
     #[error("node {0} is the last that votes; a cluster without it is none")]
     Last(NodeId),
+    /// There is no place to take; let another one come.
+    #[error(
+        "node {0} has not come yet, so nobody can take its place; take its invitation back with `vouch cluster remove {0}`, \
+         and get another with `vouch cluster add`"
+    )]
+    NotCome(NodeId),
+    /// Let another one come.
+    #[error("node {0} leaves the cluster already; let another one come with `vouch cluster add`")]
+    Leaves(NodeId),
+    /// One node has one successor.
+    #[error(
+        "node {by} is to take the place of node {node} already; start it with its token, or take it back with `vouch cluster \
+         remove {by}` and ask again"
+    )]
+    Replaced {
+        /// Whose place it is.
+        node: NodeId,
+        /// Who is to take it.
+        by: NodeId,
+    },
+    /// It has no place of its own yet.
+    #[error(
+        "node {node} itself is to take the place of node {old}; take it back with `vouch cluster remove {node}`, and replace node \
+         {old} again"
+    )]
+    Replaces {
+        /// Who was to be replaced.
+        node: NodeId,
+        /// Whose place it waits for.
+        old: NodeId,
+    },
 }
 
 /// All nodes of a cluster. Ids are counted up and never used again.
@@ -71,7 +104,7 @@ pub struct ClusterNodes {
 
 impl ClusterNode {
     fn invited(invitation: Option<NodeInvitation>, votes_at_once: bool) -> Self {
-        Self { addresses: None, invitation, votes_at_once, is_leaving: false }
+        Self { addresses: None, invitation, votes_at_once, is_leaving: false, replaces: None }
     }
 }
 
@@ -100,6 +133,11 @@ fn check(addresses: &NodeAddresses) -> Result<(), NodeRefused> {
     }
 }
 
+/// Whether it came, or still may.
+fn waits(node: &ClusterNode, now_ms: u64) -> bool {
+    node.invitation.as_ref().is_none_or(|invited| invited.until_ms > now_ms)
+}
+
 impl ClusterNodes {
     /// Gives the next id to a node that is to come. Invitations that ran out by `now_ms` are forgotten.
     ///
@@ -111,15 +149,51 @@ impl ClusterNodes {
         votes_at_once: bool,
         now_ms: u64,
     ) -> Result<NodeId, NodeRefused> {
-        let waits = |node: &ClusterNode| node.invitation.as_ref().is_none_or(|invited| invited.until_ms > now_ms);
-        let there = self.nodes.values().filter(|node| waits(node)).count();
+        let there = self.nodes.values().filter(|node| waits(node, now_ms)).count();
         if there >= MEMBERS_MAX {
             return Err(NodeRefused::TooMany);
         }
-        self.nodes.retain(|_, node| waits(node));
+        self.nodes.retain(|_, node| waits(node, now_ms));
         self.last = NodeId(self.last.0 + 1);
         self.nodes.insert(self.last, ClusterNode::invited(Some(invitation), votes_at_once));
         Ok(self.last)
+    }
+
+    /// Gives the next id to a node that is to come and take the place of this one.
+    ///
+    /// # Errors
+    /// That one is not there, leaves, or has a successor; there are too many.
+    pub fn replace(
+        &mut self,
+        old: NodeId,
+        invitation: NodeInvitation,
+        votes_at_once: bool,
+        now_ms: u64,
+    ) -> Result<NodeId, NodeRefused> {
+        let known = self.nodes.get(&old).ok_or(NodeRefused::Unknown(old))?;
+        if known.invitation.is_some() {
+            return Err(NodeRefused::NotCome(old));
+        }
+        if known.is_leaving {
+            return Err(NodeRefused::Leaves(old));
+        }
+        if let Some(place) = known.replaces {
+            return Err(NodeRefused::Replaces { node: old, old: place });
+        }
+        let takes_it = |node: &ClusterNode| node.replaces == Some(old) && !node.is_leaving && waits(node, now_ms);
+        if let Some((by, _)) = self.nodes.iter().find(|(_, node)| takes_it(node)) {
+            return Err(NodeRefused::Replaced { node: old, by: *by });
+        }
+        let node = self.invite(invitation, votes_at_once, now_ms)?;
+        self.nodes.entry(node).and_modify(|invited| invited.replaces = Some(old));
+        Ok(node)
+    }
+
+    /// Who is to take whose place: of each, the one and the other. Where either of them leaves there is no place to take.
+    pub fn replacements(&self) -> impl Iterator<Item = (NodeId, NodeId)> {
+        let stays = |node: &NodeId| self.nodes.get(node).is_some_and(|known| !known.is_leaving);
+        let pairs = self.nodes.iter().filter_map(|(id, node)| Some((*id, node.replaces?)));
+        pairs.filter(move |(node, old)| stays(node) && stays(old))
     }
 
     /// A node comes with its token, which is used up by that. It may come again from the same place: it heard no answer.
@@ -172,16 +246,26 @@ impl ClusterNodes {
         Ok(())
     }
 
-    /// Nobody counts on these any more, or they never belonged to anybody: whoever is leaving and is not among the members is gone.
-    pub fn forget_all_but(&mut self, members: &BTreeSet<NodeId>) {
-        self.nodes.retain(|id, node| !node.is_leaving || members.contains(id));
+    /// These are the members now. Whose place another one took, that one leaves. Whoever leaves and is not among them is gone:
+    /// nobody counts on it any more, or it never belonged to anybody. Who was to take its place is one like all others then.
+    pub fn members_are(&mut self, members: &GroupMembers) {
+        let GroupMembers { voters, learners, learners_next, .. } = members;
+        let stays = |node: &NodeId| [voters, learners, learners_next].into_iter().any(|nodes| nodes.contains(node));
+        let replaced: Vec<_> = self.replacements().filter(|(node, old)| stays(node) && !stays(old)).collect();
+        for (_, old) in replaced {
+            self.nodes.entry(old).and_modify(|known| known.is_leaving = true);
+        }
+        let all = members.all();
+        self.nodes.retain(|id, node| !node.is_leaving || all.contains(id));
+        let there: BTreeSet<_> = self.nodes.keys().copied().collect();
+        for node in self.nodes.values_mut() {
+            node.replaces = node.replaces.filter(|old| there.contains(old));
+        }
     }
 
     /// Whether a node is to come that is none of these members: it needs the log from its beginning.
     pub fn awaits_others(&self, members: &BTreeSet<NodeId>, now_ms: u64) -> bool {
-        let comes = |node: &ClusterNode| {
-            !node.is_leaving && node.invitation.as_ref().is_none_or(|invited| invited.until_ms > now_ms)
-        };
+        let comes = |node: &ClusterNode| !node.is_leaving && waits(node, now_ms);
         self.nodes.iter().any(|(id, node)| !members.contains(id) && comes(node))
     }
 

@@ -206,7 +206,7 @@ fn whoever_watches_who_belongs_hears_of_a_node_that_is_invited_before_it_is_answ
     let shard = Shard::start(State::default(), output, Some(lead), links).unwrap();
     begun.recv_timeout(PATIENCE).unwrap().unwrap();
     assert!(belongs.borrow_and_update().members.is_only(NodeId::FIRST));
-    let invited = NodeInvited { token: [7; 32], until: Millis(u64::MAX), votes_at_once: false };
+    let invited = NodeInvited { token: [7; 32], until: Millis(u64::MAX), votes_at_once: false, replaces: None };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(shard.propose_one(|out| invited.encode(out))).unwrap();
     assert!(belongs.has_changed().unwrap());

@@ -149,7 +149,7 @@ impl TestNode {
     /// Gives the next node an id, and lets it come.
     async fn invite(&self) -> JoinedCluster {
         let (token, until) = ([7; 32], Millis(u64::MAX));
-        let invited = NodeInvited { token, until, votes_at_once: false };
+        let invited = NodeInvited { token, until, votes_at_once: false, replaces: None };
         let invited = self.shard.propose_one(|out| invited.encode(out)).await.unwrap();
         let Applied::Invited { node } = invited else { panic!("{invited:?}") };
         let addresses = NodeAddresses { peer: format!("n{node}:7000"), grpc: String::new() };

@@ -95,7 +95,7 @@ pub(crate) fn first_image(voters: u64, lets_go: bool, guests: bool) -> (Image, N
     ];
     for node in (2..=voters).map(NodeId) {
         let until = Millis(u64::MAX);
-        records.push(Record::NodeInvited(NodeInvited { token: TOKEN, until, votes_at_once: false }));
+        records.push(Record::NodeInvited(NodeInvited { token: TOKEN, until, votes_at_once: false, replaces: None }));
         records.push(Record::NodeJoined(NodeJoined { node, token: TOKEN, addresses: addresses(node) }));
     }
     if guests {

@@ -110,7 +110,8 @@ impl Operator {
         let mut records = Vec::new();
         match &step {
             Step::Invite => {
-                NodeInvited { token: TOKEN, until: Millis(u64::MAX), votes_at_once: false }.encode(&mut records)
+                let until = Millis(u64::MAX);
+                NodeInvited { token: TOKEN, until, votes_at_once: false, replaces: None }.encode(&mut records)
             }
             Step::Join(node) => {
                 NodeJoined { node: *node, token: TOKEN, addresses: addresses(*node) }.encode(&mut records)

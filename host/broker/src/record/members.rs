@@ -91,15 +91,40 @@ pub struct NodeInvited {
     pub until: Millis,
     /// It votes as soon as it has the log, also where that makes the voters an even number.
     pub votes_at_once: bool,
+    /// It takes the place of another one.
+    pub replaces: Option<NodeReplaced>,
+}
+
+/// Whose place a node takes that was invited: an operator says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeReplaced {
+    /// Which goes, as soon as the other one has the log.
+    pub node: NodeId,
+    /// Who says so.
+    pub by: String,
+    /// Why, in the operator's words.
+    pub reason: String,
 }
 
 impl Fields for NodeInvited {
     const KIND: u16 = 18;
+    const VERSION: u8 = 2;
+    const VERSION_LEVELS: &'static [(u8, u32)] = &[(2, 2)];
+
+    /// In the first version it takes nobody's place.
+    fn version(&self) -> u8 {
+        if self.replaces.is_some() { 2 } else { 1 }
+    }
 
     fn write(&self, w: &mut Writer<'_>) {
         w.0.extend_from_slice(&self.token);
         w.u64(self.until.0);
         w.u8(self.votes_at_once.into());
+        if let Some(NodeReplaced { node, by, reason }) = &self.replaces {
+            w.u64(node.0);
+            w.text(by);
+            w.text(reason);
+        }
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -107,7 +132,17 @@ impl Fields for NodeInvited {
             token: read_token(r)?,
             until: Millis(r.u64("invited until")?),
             votes_at_once: r.flag("votes at once")?,
+            replaces: None,
         })
+    }
+
+    fn read_version(r: &mut Reader<'_>, version: u8) -> Result<Self, DecodeError> {
+        let mut invited = Self::read(r)?;
+        if version > 1 {
+            let (node, by) = (NodeId(r.u64("replaced node")?), r.string("by")?);
+            invited.replaces = Some(NodeReplaced { node, by, reason: r.string("reason")? });
+        }
+        Ok(invited)
     }
 }
 

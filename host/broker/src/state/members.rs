@@ -32,15 +32,21 @@ impl Snapshot for ClusterMembers {
     const SECTION: u16 = 9;
     // Of the first version of sections the checksum leaves out the head; this one is younger.
     const OLDEST: u8 = 2;
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
+    const VERSION_LEVELS: &'static [(u8, u32)] = &[(3, 2)];
 
-    fn write(&self, w: &mut Writer<'_>, _: u8) {
+    /// In the second version no node is to take another's place.
+    fn version(&self) -> u8 {
+        if self.nodes.nodes.values().any(|node| node.replaces.is_some()) { 3 } else { 2 }
+    }
+
+    fn write(&self, w: &mut Writer<'_>, version: u8) {
         let Self { group, nodes } = self;
         let GroupMembers { voters, outgoing, learners, learners_next } = group;
         [voters, outgoing, learners, learners_next].into_iter().for_each(|nodes| write_nodes(w, nodes));
         w.u64(nodes.last.0);
         w.varint(nodes.nodes.len() as u64);
-        for (id, ClusterNode { addresses, invitation, votes_at_once, is_leaving }) in &nodes.nodes {
+        for (id, ClusterNode { addresses, invitation, votes_at_once, is_leaving, replaces }) in &nodes.nodes {
             w.u64(id.0);
             w.option(addresses.as_ref(), write_addresses);
             w.option(invitation.as_ref(), |w, NodeInvitation { token, until_ms }| {
@@ -49,10 +55,13 @@ impl Snapshot for ClusterMembers {
             });
             w.u8((*votes_at_once).into());
             w.u8((*is_leaving).into());
+            if version > 2 {
+                w.option(*replaces, |w, old| w.u64(old.0));
+            }
         }
     }
 
-    fn read(r: &mut Reader<'_>, _: &SectionSource<'_>) -> Result<Self, Unreadable> {
+    fn read(r: &mut Reader<'_>, source: &SectionSource<'_>) -> Result<Self, Unreadable> {
         let voters = read_nodes(r, "voters")?;
         if voters.is_empty() {
             return Err(DecodeError::Value { field: "voters", value: 0 }.into());
@@ -73,9 +82,18 @@ impl Snapshot for ClusterMembers {
                 })?,
                 votes_at_once: r.flag("votes at once")?,
                 is_leaving: r.flag("leaves")?,
+                replaces: match source.version {
+                    2 => None,
+                    _ => r.option("replaces", |r| r.u64("replaced node"))?.map(NodeId),
+                },
             };
             nodes.insert(id, node);
         }
-        Ok(Self { group, nodes: ClusterNodes { last, nodes } })
+        let read = Self { group, nodes: ClusterNodes { last, nodes } };
+        // What says nothing new is written as before.
+        match read.version() == source.version {
+            true => Ok(read),
+            false => Err(DecodeError::Value { field: "replaces", value: 0 }.into()),
+        }
     }
 }

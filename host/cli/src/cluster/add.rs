@@ -1,9 +1,9 @@
-//! `vouch cluster add`: an id and a token for a node that is to come, and what to run on its machine.
+//! `vouch cluster add` and `vouch cluster replace`: an id and a token for a node that is to come, and what to run on its machine.
 
 use std::path::Path;
 
 use anyhow::Context;
-use serde_json::{Value, json};
+use serde_json::Value;
 use vouch_node::ClusterToken;
 
 use super::{ids, majority};
@@ -11,14 +11,14 @@ use crate::failure::WrongUsage;
 use crate::http::HttpArgs;
 use crate::output;
 
-/// Gets a token, and writes it to a file that only its owner may read.
+/// Gets a token for a node that is to come so, and writes it to a file that only its owner may read.
 ///
 /// # Errors
 /// The file is there already or cannot be written, or the node refuses.
-pub(super) fn add(file: &Path, two_voters: bool, http: &HttpArgs) -> anyhow::Result<()> {
+pub(super) fn add(file: &Path, how: &Value, http: &HttpArgs) -> anyhow::Result<()> {
     // Looked at first: an id that was given for nothing is a line in the cluster's status for a day.
     check_place(file)?;
-    let answer = http.client()?.post("/v1/cluster/nodes", &json!({"two_voters": two_voters}))?;
+    let answer = http.client()?.post("/v1/cluster/nodes", how)?;
     let mut added = answer.body;
     let token = ClusterToken::of_document(&added["token"])
         .map_err(|why| anyhow::anyhow!("the node answered with what is no token: {why}"))?;
@@ -79,6 +79,11 @@ fn next(added: &Value, file: &Path) -> String {
 fn then(added: &Value) -> String {
     let voters: Vec<u64> = added["voters"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
     let decide = majority(added);
+    if let Some(old) = added["replaces"].as_u64() {
+        return format!(
+            "When it has the log it takes the place of node {old}, which may run until then or not: {decide}"
+        );
+    }
     match added["node"].as_u64() {
         Some(node) if voters.contains(&node) => format!("When it has the log it votes: {decide}"),
         _ => format!(
@@ -93,6 +98,8 @@ fn then(added: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+
+    use serde_json::json;
 
     use super::*;
     use crate::http::fake::FakeNode;
@@ -110,13 +117,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("node.token");
         let node = FakeNode::answering(&[("201 Created", &added(&[1], false).to_string())]);
-        add(&file, true, &node.args(true)).unwrap();
+        add(&file, &json!({"two_voters": true}), &node.args(true)).unwrap();
         assert_eq!(node.asked()[0].body, r#"{"two_voters":true}"#);
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(ClusterToken::read(&file).unwrap().document(), added(&[1], false)["token"]);
-        let again = add(&file, false, &node.args(false)).unwrap_err();
+        let again = add(&file, &json!({}), &node.args(false)).unwrap_err();
         assert!(again.is::<WrongUsage>() && again.to_string().contains("is not written over"), "{again}");
-        let nowhere = add(&folder.path().join("none/f"), false, &node.args(false)).unwrap_err();
+        let nowhere = add(&folder.path().join("none/f"), &json!({}), &node.args(false)).unwrap_err();
         assert!(nowhere.to_string().contains("is in no folder"), "{nowhere}");
         assert_eq!(node.asked().len(), 1, "nobody was asked");
     }
@@ -132,6 +139,13 @@ mod tests {
         assert!(secured.contains("--peer-ca authority.pem"), "{secured}");
         assert!(
             secured.contains("does not vote until another node has come, since 2 voters bear no more losses than one")
+        );
+        let mut replaces = added(&[1, 3, 4], false);
+        replaces["replaces"] = json!(2);
+        let replaces = next(&replaces, Path::new("t"));
+        assert!(
+            replaces.contains("it takes the place of node 2, which may run until then or not: 2 of the 3"),
+            "{replaces}"
         );
     }
 }

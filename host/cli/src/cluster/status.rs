@@ -44,8 +44,16 @@ fn summary(cluster: &Value) -> String {
     format!("cluster {}: {leads}; {}", cell(cluster, "id"), decide(&voters, majority))
 }
 
-/// How a node is, in a few words.
+/// How a node is, in a few words, and what it is to become.
 fn state(cluster: &Value, node: &Value) -> String {
+    let is = now(cluster, node);
+    match node["replaces"].as_u64() {
+        Some(old) => format!("{is}; replaces node {old}"),
+        None => is,
+    }
+}
+
+fn now(cluster: &Value, node: &Value) -> String {
     let why = || match node["unreachable"].as_str() {
         Some(why) => format!(": {why}"),
         None => String::new(),
@@ -134,6 +142,7 @@ mod tests {
                 "may come until 2026-01-31T10:00:00Z",
             ),
             (json!({"id": 5, "role": "leaving"}), "-"),
+            (json!({"id": 6, "heard": true, "connected": true, "replaces": 2}), "answers; replaces node 2"),
         ] {
             assert_eq!(state(&cluster, &node), told);
         }

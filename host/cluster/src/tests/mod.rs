@@ -1,2 +1,3 @@
 mod members;
 mod nodes;
+mod replacing;

@@ -2,22 +2,22 @@ use std::collections::BTreeSet;
 
 use crate::*;
 
-const TOKEN: [u8; 32] = [7; 32];
+pub(super) const TOKEN: [u8; 32] = [7; 32];
 
-fn invitation() -> NodeInvitation {
+pub(super) fn invitation() -> NodeInvitation {
     NodeInvitation { token: TOKEN, until_ms: 1_000 }
 }
 
-fn at(host: &str) -> NodeAddresses {
+pub(super) fn at(host: &str) -> NodeAddresses {
     NodeAddresses { peer: format!("{host}:7000"), grpc: String::new() }
 }
 
-fn ids(ids: &[u64]) -> BTreeSet<NodeId> {
+pub(super) fn ids(ids: &[u64]) -> BTreeSet<NodeId> {
     ids.iter().copied().map(NodeId).collect()
 }
 
 /// The first node, and so many that came.
-fn cluster(more: u64) -> ClusterNodes {
+pub(super) fn cluster(more: u64) -> ClusterNodes {
     let mut nodes = ClusterNodes::default();
     nodes.moved(NodeId::FIRST, at("n1")).unwrap();
     for id in 2..2 + more {
@@ -27,7 +27,7 @@ fn cluster(more: u64) -> ClusterNodes {
     nodes
 }
 
-fn to(voters: &[u64], learners: &[u64]) -> Option<MembersChange> {
+pub(super) fn to(voters: &[u64], learners: &[u64]) -> Option<MembersChange> {
     Some(MembersChange::To { voters: ids(voters), learners: ids(learners) })
 }
 
@@ -47,7 +47,7 @@ fn a_token_is_good_for_one_node_once_and_not_for_ever() {
 fn an_id_is_never_given_again() {
     let mut nodes = cluster(2);
     nodes.leaves(NodeId(3), &ids(&[1])).unwrap();
-    nodes.forget_all_but(&ids(&[1, 2]));
+    nodes.members_are(&GroupMembers::voters([1, 2].map(NodeId)));
     assert!(nodes.is_gone(NodeId(3)) && !nodes.is_gone(NodeId(4)));
     assert_eq!(nodes.invite(invitation(), false, 0), Ok(NodeId(4)));
     assert_eq!(nodes.invite(invitation(), false, 5_000), Ok(NodeId(5)), "the one before has run out");

@@ -26,6 +26,43 @@ struct NodeToAdd {
     /// It votes as soon as it has the log, also where that makes the voters an even number.
     #[serde(default)]
     two_voters: bool,
+    /// It takes the place of this node.
+    #[serde(default)]
+    replaces: Option<u64>,
+    /// Who replaces it; kept in the log.
+    #[serde(default)]
+    by: Option<String>,
+    /// Why; kept in the log.
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+impl NodeToAdd {
+    /// # Errors
+    /// Something was given that would mean nothing, or is too long.
+    fn check(&self) -> Result<(), Refusal> {
+        let replaces = self.replaces.is_some();
+        if self.two_voters && replaces {
+            return Err(Refusal::Invalid(
+                "a node that replaces another one votes if that one did; leave out \"two_voters\" or \"replaces\""
+                    .to_owned(),
+            ));
+        }
+        for (name, text, max) in [("by", &self.by, BY_MAX_BYTES), ("reason", &self.reason, REASON_MAX_BYTES)] {
+            match text {
+                Some(_) if !replaces => {
+                    return Err(Refusal::Invalid(format!(
+                        "\"{name}\" is kept where a node replaces another one; name that one as \"replaces\", or leave it out"
+                    )));
+                }
+                Some(text) if text.len() > max => {
+                    return Err(Refusal::Invalid(format!("\"{name}\" may have at most {max} bytes")));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Who is to lead.
@@ -51,13 +88,21 @@ fn majority(app: &App, all_come: bool) -> (Vec<u64>, usize) {
 /// stands: the log has its digest.
 ///
 /// # Errors
-/// This node has no address for others, or the cluster has too many.
+/// This node has no address for others, or the cluster has too many; or the node that is to be replaced cannot be.
 pub(crate) async fn add(State(app): State<Arc<App>>, body: Bytes) -> Result<(StatusCode, Json<Value>), Problem> {
-    let NodeToAdd { two_voters } = document(object(&body)?)?;
-    let token = app.node.cluster.add(two_voters).await?;
+    let to_add: NodeToAdd = document(object(&body)?)?;
+    to_add.check()?;
+    let NodeToAdd { two_voters, replaces, by, reason } = to_add;
+    let token = match replaces {
+        None => app.node.cluster.add(two_voters).await?,
+        Some(old) => {
+            let (by, reason) = (by.unwrap_or_default(), reason.unwrap_or_default());
+            app.node.cluster.replace(NodeId(old), &by, &reason).await?
+        }
+    };
     let join = app.node.cluster.status().await?.mine.map(|mine| mine.peer);
     let (voters, majority) = majority(&app, true);
-    let added = json!({
+    let mut added = json!({
         "node": token.node().0,
         "token": token.document(),
         "join": join,
@@ -65,6 +110,9 @@ pub(crate) async fn add(State(app): State<Arc<App>>, body: Bytes) -> Result<(Sta
         "voters": voters,
         "majority": majority,
     });
+    if let Some(old) = replaces {
+        added["replaces"] = old.into();
+    }
     Ok((StatusCode::CREATED, Json(added)))
 }
 

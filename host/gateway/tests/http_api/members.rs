@@ -11,6 +11,17 @@ async fn a_node_alone_says_what_is_missing_for_others_to_come_and_who_leads() {
     assert!(no_address["detail"].as_str().unwrap().contains("--peer-addr"), "{no_address}");
     let wrong = api.post("/v1/cluster/nodes", json!({"voters": 2})).await.expect_problem(422, "invalid");
     assert!(wrong["detail"].as_str().unwrap().contains("two_voters"), "{wrong}");
+    for (wrong, says) in [
+        (json!({"replaces": 1, "two_voters": true}), "leave out"),
+        (json!({"by": "ann"}), "name that one as \"replaces\""),
+        (json!({"replaces": 1, "by": "x".repeat(257)}), "at most 256 bytes"),
+        (json!({"replaces": 1, "reason": "x".repeat(4097)}), "at most 4096 bytes"),
+    ] {
+        let problem = api.post("/v1/cluster/nodes", wrong).await.expect_problem(422, "invalid");
+        assert!(problem["detail"].as_str().unwrap().contains(says), "{problem}");
+    }
+    let replaced = json!({"replaces": 1, "by": "ann", "reason": "old"});
+    api.post("/v1/cluster/nodes", replaced).await.expect_problem(409, "conflict");
 
     let last = api.delete("/v1/cluster/nodes/1").await.expect_problem(409, "conflict");
     assert!(last["detail"].as_str().unwrap().contains("node 1 is the last that votes"), "{last}");

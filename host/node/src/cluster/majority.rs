@@ -22,6 +22,7 @@ pub(super) fn voters_then(members: &GroupMembers, nodes: &ClusterNodes, now_ms: 
         let Some(next) = next_change(&members, &nodes, &all).and_then(|change| members.after(&change).ok()) else {
             break;
         };
+        nodes.members_are(&next);
         members = next;
     }
     members.voters
@@ -112,6 +113,18 @@ mod tests {
         assert_eq!(then(&members, &nodes), [1, 2]);
         invite(&mut nodes, false);
         assert_eq!(then(&members, &nodes), [1, 2, 4]);
+    }
+
+    #[test]
+    fn who_is_invited_to_replace_a_node_votes_then_in_its_place() {
+        let (members, mut nodes) = cluster(3);
+        let invitation = NodeInvitation { token: [0; 32], until_ms: 100 };
+        nodes.replace(NodeId(2), invitation.clone(), false, 0).unwrap();
+        assert_eq!(then(&members, &nodes), [1, 3, 4]);
+        assert_eq!(voters_then(&members, &nodes, Some(100)), members.voters, "it did not come");
+        let (alone, mut nodes) = cluster(1);
+        nodes.replace(NodeId(1), invitation, false, 0).unwrap();
+        assert_eq!(then(&alone, &nodes), [2]);
     }
 
     /// How the group stands for node 1, which leads and hears of these.

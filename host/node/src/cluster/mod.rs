@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use vouch_broker::record::{NodeInvited, NodeLeaves};
+use vouch_broker::record::{NodeInvited, NodeLeaves, NodeReplaced};
 use vouch_broker::state::Applied;
 use vouch_broker::{Millis, NotDone, NothingStored, Refusal};
 use vouch_cluster::{ClusterNodes, NodeAddresses, NodeId};
@@ -101,6 +101,20 @@ impl Nodes {
     /// # Errors
     /// [`NothingStored::NotLeading`] where another node leads; a refusal, with what to do.
     pub async fn add(&self, votes_at_once: bool) -> Result<ClusterToken, NotDone> {
+        self.invite(votes_at_once, None).await
+    }
+
+    /// The same for a node that takes the place of this one when it has the log. That one may be there until then, or not.
+    ///
+    /// # Errors
+    /// As of [`Self::add`]; or there is no such node, or it leaves, or another one is to take its place; or the cluster's feature
+    /// level is too low.
+    pub async fn replace(&self, node: NodeId, by: &str, reason: &str) -> Result<ClusterToken, NotDone> {
+        let replaced = NodeReplaced { node, by: by.to_owned(), reason: reason.to_owned() };
+        self.invite(false, Some(replaced)).await
+    }
+
+    async fn invite(&self, votes_at_once: bool, replaces: Option<NodeReplaced>) -> Result<ClusterToken, NotDone> {
         self.writable.check()?;
         self.must_lead().await?;
         if self.speaking.is_none() {
@@ -109,7 +123,7 @@ impl Nodes {
         self.shard.get_ready_for_others(self.log.clone()).await?;
         let secret: [u8; 32] = rand::random();
         let until = Millis(self.clock.now().0.saturating_add(TOKEN_LASTS_MS));
-        let invited = NodeInvited { token: ClusterToken::digest(&secret), until, votes_at_once };
+        let invited = NodeInvited { token: ClusterToken::digest(&secret), until, votes_at_once, replaces };
         match self.shard.propose_one(|out| invited.encode(out)).await? {
             Applied::Invited { node } => {
                 let token = ClusterToken::new(self.cluster_id, node, self.segment_size, secret);

@@ -71,6 +71,9 @@ pub struct NodeStanding {
     /// Whether it answered the one that leads within the last election time-out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heard: Option<bool>,
+    /// Whose place it takes when it has the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<u64>,
     /// Until when its token is good, in milliseconds of the log's time.
     #[serde(skip)]
     pub invited_until_ms: Option<u64>,
@@ -105,6 +108,7 @@ impl NodeStanding {
             connected: None,
             unreachable: None,
             heard: None,
+            replaces: None,
             invited_until_ms: None,
         }
     }
@@ -185,7 +189,10 @@ impl ClusterView {
     fn standing(&self, id: NodeId, own: OwnLog) -> NodeStanding {
         let known = self.nodes.nodes.get(&id);
         let addresses = known.and_then(|known| known.addresses.as_ref());
-        let standing = NodeStanding::new(id, role(id, known, &self.group.members, self.leader()));
+        let standing = NodeStanding {
+            replaces: known.and_then(|known| known.replaces).map(|old| old.0),
+            ..NodeStanding::new(id, role(id, known, &self.group.members, self.leader()))
+        };
         if id == self.group.node {
             let standing = standing.at(self.mine.as_ref().or(addresses)).runs(Some(&self.program));
             return standing.with_log(own, self.committed(own));
@@ -227,13 +234,15 @@ mod tests {
     fn node(id: u64, invited: bool, is_leaving: bool) -> (NodeId, ClusterNode) {
         let invitation = invited.then_some(NodeInvitation { token: [0; 32], until_ms: 7 });
         let addresses = (!invited).then(|| addresses(id));
-        (NodeId(id), ClusterNode { addresses, invitation, votes_at_once: false, is_leaving })
+        (NodeId(id), ClusterNode { addresses, invitation, votes_at_once: false, is_leaving, replaces: None })
     }
 
-    /// Of node `me`: 1 and 2 vote and 1 leads, 3 has come, 4 is invited, 5 leaves.
+    /// Of node `me`: 1 and 2 vote and 1 leads, 3 has come, 4 is invited to replace 2, 5 leaves.
     fn view(me: u64) -> ClusterView {
         let nodes = [node(1, false, false), node(2, false, false), node(3, false, false), node(4, true, false)];
-        let nodes = ClusterNodes { last: NodeId(5), nodes: nodes.into_iter().chain([node(5, false, true)]).collect() };
+        let mut nodes =
+            ClusterNodes { last: NodeId(5), nodes: nodes.into_iter().chain([node(5, false, true)]).collect() };
+        nodes.nodes.entry(NodeId(4)).and_modify(|known| known.replaces = Some(NodeId(2)));
         let mut members = GroupMembers::voters([1, 2, 5].map(NodeId));
         members.learners.insert(NodeId(3));
         let follower =
@@ -283,7 +292,7 @@ mod tests {
              "version": "0.1.0", "feature_level": 1, "durable": 700, "lag_bytes": 200, "heard": true},
             {"id": 3, "role": "learner", "peer": "10.0.0.3:8090", "grpc": "10.0.0.3:8081",
              "heard": false, "connected": false, "unreachable": "connection refused"},
-            {"id": 4, "role": "invited"},
+            {"id": 4, "role": "invited", "replaces": 2},
             {"id": 5, "role": "leaving", "peer": "10.0.0.5:8090", "grpc": "10.0.0.5:8081"},
         ]);
         assert_eq!(told, expected);

@@ -217,7 +217,13 @@ const OTHER: NodeId = NodeId(2);
 /// What one node does with the keys of another, without the connections between them.
 fn exchange(folder: &Path, named: &[[u8; 8]], secured: bool) -> KeyExchange {
     let addresses = Some(vouch_cluster::NodeAddresses { peer: "h:1".to_owned(), grpc: String::new() });
-    let joined = vouch_cluster::ClusterNode { addresses, invitation: None, votes_at_once: false, is_leaving: false };
+    let joined = vouch_cluster::ClusterNode {
+        addresses,
+        invitation: None,
+        votes_at_once: false,
+        is_leaving: false,
+        replaces: None,
+    };
     let nodes = vouch_cluster::ClusterNodes { nodes: [(OTHER, joined)].into(), last: OTHER };
     let members = vouch_cluster::GroupMembers::voters([NodeId(1), OTHER]);
     let (_, leads) = tokio::sync::watch::channel(None);

@@ -13,6 +13,7 @@ mod forwarded;
 #[allow(dead_code, reason = "each suite uses a part of it")]
 mod guests;
 mod nodes;
+mod replaced;
 mod room;
 #[path = "../../../plugin/tests/suite/scripts.rs"]
 #[allow(dead_code, reason = "each suite uses a part of it")]

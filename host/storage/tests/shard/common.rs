@@ -318,7 +318,8 @@ impl Shard {
         self.term = term;
         for _ in 2..=3 {
             let mut records = Vec::new();
-            NodeInvited { token: [7; 32], until: Millis(u64::MAX), votes_at_once: true }.encode(&mut records);
+            NodeInvited { token: [7; 32], until: Millis(u64::MAX), votes_at_once: true, replaces: None }
+                .encode(&mut records);
             self.write(&records);
         }
         self.vote_from_now(&[1, 2, 3]);

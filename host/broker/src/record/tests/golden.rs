@@ -8,8 +8,8 @@ use super::samples::{message_bytes, samples};
 use super::says_levels;
 use crate::MessageKind;
 use crate::check::CheckOverrides;
-use crate::record::{BindingPut, Frame, Join, Record, changes_delivery, written_from};
-use crate::{GroupId, TopicId};
+use crate::record::{BindingPut, Frame, Join, NodeInvited, Record, changes_delivery, written_from};
+use crate::{GroupId, Millis, TopicId};
 
 fn unhex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(|b| *b != b' ').collect();
@@ -71,6 +71,17 @@ fn a_join_that_begins_where_the_group_says_has_the_bytes_of_version_1() {
     let mut written = Vec::new();
     join.encode(&mut written);
     is_written_so("14000000 76167d5d 0700 01 00 01000000 03000000", &written, Record::Join(join));
+}
+
+/// The layout of before a node could take another's place.
+#[test]
+fn a_node_that_takes_nobodys_place_is_invited_by_the_bytes_of_version_1() {
+    let golden = "35000000 9157866b 1200 01 00 \
+         cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc 0605000000000000 01";
+    let invited = NodeInvited { token: [0xcc; 32], until: Millis(0x0506), votes_at_once: true, replaces: None };
+    let mut written = Vec::new();
+    invited.encode(&mut written);
+    is_written_so(golden, &written, Record::NodeInvited(invited));
 }
 
 fn is_written_so(golden: &str, written: &[u8], record: Record) {

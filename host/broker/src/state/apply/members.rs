@@ -6,6 +6,7 @@ use super::{Applied, Apply, Effect, Outcome, RecordAt};
 use crate::Refusal;
 use crate::record::{MembersChanged, NodeInvited, NodeJoined, NodeLeaves, NodeMoved};
 use crate::state::State;
+use crate::state::members::ClusterMembers;
 
 fn refused(why: NodeRefused) -> Refusal {
     let text = why.to_string();
@@ -13,7 +14,12 @@ fn refused(why: NodeRefused) -> Refusal {
         NodeRefused::Unknown(_) => Refusal::NotFound(text),
         NodeRefused::TooMany => Refusal::TooMany(text),
         NodeRefused::Address(_) => Refusal::Invalid(text),
-        NodeRefused::Token(_) | NodeRefused::Last(_) => Refusal::Conflict(text),
+        NodeRefused::Token(_)
+        | NodeRefused::Last(_)
+        | NodeRefused::NotCome(_)
+        | NodeRefused::Leaves(_)
+        | NodeRefused::Replaced { .. }
+        | NodeRefused::Replaces { .. } => Refusal::Conflict(text),
     }
 }
 
@@ -21,7 +27,7 @@ fn refused(why: NodeRefused) -> Refusal {
 impl Apply for MembersChanged {
     fn apply(&self, state: &mut State, _: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
         let next = state.members().after(&self.change).map_err(|why| Refusal::Conflict(why.to_string()))?;
-        state.members.nodes.forget_all_but(&next.all());
+        state.members.nodes.members_are(&next);
         state.members.group = next;
         effects.push(Effect::Members);
         Ok(Applied::Done)
@@ -30,9 +36,14 @@ impl Apply for MembersChanged {
 
 impl Apply for NodeInvited {
     fn apply(&self, state: &mut State, at: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
-        let Self { token, until, votes_at_once } = *self;
-        let invitation = NodeInvitation { token, until_ms: until.0 };
-        let node = state.members.nodes.invite(invitation, votes_at_once, at.time.0).map_err(refused)?;
+        let Self { token, until, votes_at_once, replaces } = self;
+        let invitation = NodeInvitation { token: *token, until_ms: until.0 };
+        let (nodes, now_ms) = (&mut state.members.nodes, at.time.0);
+        let node = match replaces {
+            Some(replaced) => nodes.replace(replaced.node, invitation, *votes_at_once, now_ms),
+            None => nodes.invite(invitation, *votes_at_once, now_ms),
+        };
+        let node = node.map_err(refused)?;
         effects.push(Effect::Nodes);
         Ok(Applied::Invited { node })
     }
@@ -62,8 +73,8 @@ impl Apply for NodeLeaves {
     fn apply(&self, state: &mut State, _: RecordAt, effects: &mut Vec<Effect>) -> Outcome {
         let voters = state.members.group.voters.clone();
         state.members.nodes.leaves(self.node, &voters).map_err(refused)?;
-        let all = state.members.group.all();
-        state.members.nodes.forget_all_but(&all);
+        let ClusterMembers { group, nodes } = &mut state.members;
+        nodes.members_are(group);
         effects.push(Effect::Nodes);
         Ok(Applied::Done)
     }

@@ -2,7 +2,8 @@
 
 use vouch_cluster::{GroupMembers, MembersChange, NodeAddresses, NodeId};
 
-use crate::record::{MembersChanged, NodeInvited, NodeJoined, NodeLeaves, NodeMoved, Record};
+use crate::record::{MembersChanged, NodeInvited, NodeJoined, NodeLeaves, NodeMoved, NodeReplaced, Record};
+use crate::state::snapshot::layouts;
 use crate::state::{Applied, Effect};
 use crate::testing::{RecordLog, read_snapshot};
 use crate::{RecordPosition, Refusal, State};
@@ -48,7 +49,7 @@ fn members_are_in_the_snapshot_of_a_cluster_that_has_several_and_not_in_that_of_
 fn a_node_is_invited_comes_once_moves_and_leaves_and_all_of_it_is_in_the_snapshot() {
     let mut log = RecordLog::new();
     let until = log.now.plus_ms(60_000);
-    let invited = NodeInvited { token: [7; 32], until, votes_at_once: false };
+    let invited = NodeInvited { token: [7; 32], until, votes_at_once: false, replaces: None };
     assert_eq!(log.apply(Record::NodeInvited(invited.clone())), Ok(Applied::Invited { node: NodeId(2) }));
     assert_eq!(log.apply(Record::NodeInvited(invited)), Ok(Applied::Invited { node: NodeId(3) }));
     let addresses = NodeAddresses { peer: "n2:7000".to_owned(), grpc: "c2:8081".to_owned() };
@@ -73,4 +74,76 @@ fn a_node_is_invited_comes_once_moves_and_leaves_and_all_of_it_is_in_the_snapsho
     assert!(log.state.nodes().nodes[&NodeId(2)].is_leaving, "others still count on it");
     log.apply(to(&[1], &[])).unwrap();
     assert!(log.state.nodes().is_gone(NodeId(2)) && !log.state.nodes().is_gone(NodeId(3)));
+}
+
+fn invited(log: &RecordLog, replaces: Option<u64>) -> Record {
+    let replaced = |node| NodeReplaced { node: NodeId(node), by: "op".to_owned(), reason: "old".to_owned() };
+    let (until, replaces) = (log.now.plus_ms(60_000), replaces.map(replaced));
+    Record::NodeInvited(NodeInvited { token: [7; 32], until, votes_at_once: false, replaces })
+}
+
+fn joins(log: &mut RecordLog, node: u64) {
+    let addresses = NodeAddresses { peer: format!("n{node}:7000"), grpc: String::new() };
+    log.apply(Record::NodeJoined(NodeJoined { node: NodeId(node), token: [7; 32], addresses })).unwrap();
+}
+
+/// Version of the section of members.
+fn version(log: &RecordLog) -> Option<u8> {
+    let bytes = log.state.snapshot(RecordPosition(1));
+    let (_, read) = read_snapshot(&bytes).unwrap();
+    assert_eq!(read.nodes(), log.state.nodes());
+    layouts(&bytes).find(|(section, _)| *section == 9).map(|(_, version)| version)
+}
+
+#[test]
+fn a_node_replaces_another_and_the_snapshot_says_so_until_it_has_its_place() {
+    let mut log = RecordLog::new();
+    let plain = invited(&log, None);
+    log.apply(plain).unwrap();
+    joins(&mut log, 2);
+    log.apply(to(&[1], &[2])).unwrap();
+    log.apply(to(&[1, 2], &[])).unwrap();
+    assert_eq!(version(&log), Some(2), "a version of before reads it");
+    let replaces = invited(&log, Some(2));
+    assert_eq!(log.apply(replaces), Ok(Applied::Invited { node: NodeId(3) }));
+    assert_eq!(log.effects, [Effect::Nodes]);
+    assert_eq!((version(&log), log.state.nodes().nodes[&NodeId(3)].replaces), (Some(3), Some(NodeId(2))));
+    joins(&mut log, 3);
+    log.apply(to(&[1, 2], &[3])).unwrap();
+    assert!(!log.state.nodes().nodes[&NodeId(2)].is_leaving);
+    log.apply(to(&[1, 3], &[])).unwrap();
+    assert!(log.state.members().is_joint() && log.state.nodes().nodes[&NodeId(2)].is_leaving);
+    assert_eq!(version(&log), Some(3));
+    log.apply(Record::MembersChanged(MembersChanged { change: MembersChange::Finish })).unwrap();
+    assert!(log.state.nodes().is_gone(NodeId(2)));
+    assert_eq!((version(&log), log.state.nodes().nodes[&NodeId(3)].replaces), (Some(2), None));
+}
+
+#[test]
+fn a_node_that_cannot_be_replaced_stays_as_it_is_and_why_is_said() {
+    let mut log = RecordLog::new();
+    let plain = invited(&log, None);
+    log.apply(plain).unwrap();
+    joins(&mut log, 2);
+    let replace = |log: &mut RecordLog, node| {
+        let record = invited(log, Some(node));
+        log.apply(record)
+    };
+    assert_eq!(replace(&mut log, 2), Ok(Applied::Invited { node: NodeId(3) }));
+    let before = log.state.nodes().clone();
+    assert!(matches!(replace(&mut log, 9), Err(Refusal::NotFound(why)) if why.contains("no node 9")));
+    for (node, says) in [(2, "node 3 is to take the place of node 2"), (3, "node 3 has not come yet")] {
+        let Err(Refusal::Conflict(why)) = replace(&mut log, node) else { panic!("node {node} is replaced") };
+        assert!(why.contains(says), "{why}");
+    }
+    assert_eq!(log.state.nodes(), &before);
+    let leaves = |node| Record::NodeLeaves(NodeLeaves { node: NodeId(node), by: String::new(), reason: String::new() });
+    log.apply(to(&[1], &[2])).unwrap();
+    log.apply(leaves(3)).unwrap();
+    assert_eq!(replace(&mut log, 2), Ok(Applied::Invited { node: NodeId(4) }), "nobody else is to take its place");
+    log.apply(leaves(2)).unwrap();
+    let Err(Refusal::Conflict(why)) = replace(&mut log, 2) else { panic!("it leaves") };
+    assert!(why.contains("node 2 leaves the cluster already"), "{why}");
+    log.apply(to(&[1], &[])).unwrap();
+    assert_eq!(log.state.nodes().nodes[&NodeId(4)].replaces, None, "whose place it would take is gone");
 }

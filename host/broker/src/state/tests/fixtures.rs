@@ -4,27 +4,27 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
 
-use vouch_cluster::{ClusterIncarnation, NodeId};
+use vouch_cluster::{ClusterIncarnation, NodeAddresses, NodeId};
 
 use super::replay::canonical;
 use super::secrets;
-use super::snapshots::full;
+use super::snapshots::{full, full_at};
 use crate::check::CheckOverrides;
 use crate::record::{
     BindingPaused, BindingPut, Carried, ClusterBegunAnew, ComponentFailed, End, EndedBy, Expire, FilterNoted,
-    GroupMade, Join, KeepGrant, KeptAccess, KeyExpiry, KeyWrite, Leapt, MessagePlace, Outbox, PluginChunk, Queued,
-    Record, Settled, SettledHead, encode_message,
+    GroupMade, Join, KeepGrant, KeptAccess, KeyExpiry, KeyWrite, Leapt, MessagePlace, NodeInvited, NodeJoined,
+    NodeReplaced, Outbox, PluginChunk, Queued, Record, Settled, SettledHead, encode_message,
 };
 use crate::state::{Applied, Namespace, PIN_MS};
-use crate::testing::{SnapshotFixture, ack, fixtures_folder, lease, message, snapshot_fixtures, whole};
+use crate::testing::{RecordLog, SnapshotFixture, ack, fixtures_folder, lease, message, snapshot_fixtures, whole};
 use crate::{
     GroupConfig, MessageKind, NewMessage, QueueOffset, RecordPosition, ResourceName, State, TagFilter,
     TransactionOutcome,
 };
 
 /// What the fixtures say, from the first on. One that holds something new goes to the end, and [`write_the_newest`] writes it once.
-const STATES: [fn() -> State; 7] =
-    [before_retention, before_retention, fuller, fullest, with_secrets, with_kept, begun_anew];
+const STATES: [fn() -> State; 8] =
+    [before_retention, before_retention, fuller, fullest, with_secrets, with_kept, begun_anew, with_a_replacement];
 
 /// The first that is written today as it was then. Those before are of versions that nobody runs any more; what comes after stays
 /// so, since a section is written in the oldest layout that has room for it.
@@ -187,6 +187,29 @@ fn begun_anew() -> State {
         let (since, written_by) = (RecordPosition(u64::MAX), "0.2.0".to_owned());
         let anew = ClusterBegunAnew { incarnation, node: NodeId(node), since, handle_key: [3; 32], written_by };
         log.apply(Record::ClusterBegunAnew(anew)).unwrap();
+    }
+    log.state
+}
+
+/// A state of a cluster in which a node is to take the place of another one.
+fn with_a_replacement() -> State {
+    let mut log = full_at(2);
+    let invited = |log: &RecordLog, old: Option<u64>| {
+        let replaces = old.map(|old| NodeReplaced { node: NodeId(old), by: "op".to_owned(), reason: "old".to_owned() });
+        Record::NodeInvited(NodeInvited {
+            token: [7; 32],
+            until: log.now.plus_ms(60_000),
+            votes_at_once: false,
+            replaces,
+        })
+    };
+    for old in [None, Some(1), Some(2)] {
+        let record = invited(&log, old);
+        log.apply(record).unwrap();
+        if old.is_none() {
+            let addresses = NodeAddresses { peer: "n2:7000".to_owned(), grpc: String::new() };
+            log.apply(Record::NodeJoined(NodeJoined { node: NodeId(2), token: [7; 32], addresses })).unwrap();
+        }
     }
     log.state
 }

@@ -23,7 +23,8 @@ fn three() -> RecordLog {
     let mut log = RecordLog::new();
     for _ in 2..=3 {
         let until = log.now.plus_ms(60_000);
-        log.apply(Record::NodeInvited(NodeInvited { token: [7; 32], until, votes_at_once: true })).unwrap();
+        log.apply(Record::NodeInvited(NodeInvited { token: [7; 32], until, votes_at_once: true, replaces: None }))
+            .unwrap();
     }
     let to = |ids: &[u64]| ids.iter().copied().map(NodeId).collect();
     let change = MembersChange::To { voters: to(&[1, 2]), learners: to(&[3]) };
@@ -45,7 +46,7 @@ fn a_cluster_that_begins_anew_is_one_node_with_another_key_and_none_of_before_be
         (ClusterIncarnation(9), "0.2.0")
     );
     let until = log.now.plus_ms(60_000);
-    log.apply(Record::NodeInvited(NodeInvited { token: [7; 32], until, votes_at_once: true })).unwrap();
+    log.apply(Record::NodeInvited(NodeInvited { token: [7; 32], until, votes_at_once: true, replaces: None })).unwrap();
     assert_eq!(log.state.nodes().last, NodeId(5), "ids are counted on");
 }
 

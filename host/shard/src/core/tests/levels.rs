@@ -1,8 +1,10 @@
 //! Feature levels: what a version that is not everywhere yet may write, and what a version does that does not know what comes.
 
-use vouch_broker::record::{ClusterBegunAnew, ClusterInit, FEATURE_LEVEL, Frame, LevelRaised, written_from};
+use vouch_broker::record::{
+    ClusterBegunAnew, ClusterInit, FEATURE_LEVEL, Frame, LevelRaised, NodeInvited, NodeReplaced, written_from,
+};
 use vouch_broker::testing::cluster_init;
-use vouch_broker::{NotDone, NothingStored, RecordPosition, Refusal};
+use vouch_broker::{Millis, NotDone, NothingStored, RecordPosition, Refusal};
 use vouch_cluster::{ClusterIncarnation, NodeId};
 use vouch_consensus::Said;
 
@@ -66,6 +68,19 @@ fn what_belongs_to_a_later_level_is_not_written_before_the_log_has_it() {
     bench.turn(vec![request]);
     let told = answer.try_recv();
     assert!(!format!("{told:?}").contains("feature level"), "{told:?}");
+}
+
+#[test]
+fn a_node_is_added_at_any_level_and_replaces_another_from_the_second_on() {
+    let mut bench = on_an_older_log();
+    let replaced = NodeReplaced { node: NodeId(1), by: "ann".to_owned(), reason: String::new() };
+    let invited = |replaces| NodeInvited { token: [7; 32], until: Millis(u64::MAX), votes_at_once: false, replaces };
+    bench.happen(|out| _ = invited(None).encode(out)).unwrap();
+    let refused = bench.happen(|out| _ = invited(Some(replaced.clone())).encode(out));
+    let Err(NotDone::Refused(Refusal::Conflict(why))) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("needs feature level 2") && why.contains("vouch cluster finish-upgrade"), "{why}");
+    bench.happen(|out| _ = raised(FEATURE_LEVEL).encode(out)).unwrap();
+    bench.happen(|out| _ = invited(Some(replaced)).encode(out)).unwrap();
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A node alone that becomes one of three, and a leader that is to go.
 
-use vouch_broker::record::{MembersChanged, NodeInvited, NodeJoined, NodeLeaves, TopicPut};
+use vouch_broker::record::{MembersChanged, NodeInvited, NodeJoined, NodeLeaves, NodeReplaced, TopicPut};
 use vouch_broker::{Millis, NotDone, Refusal, ResourceName, TopicConfig};
 use vouch_cluster::{GroupMembers, MembersChange, NodeAddresses, NodeId};
 use vouch_commitlog::{EntryKind, LogPosition};
@@ -22,8 +22,18 @@ fn ready() -> Bench {
 
 /// A node is given an id, and what it says when it comes.
 fn invite(bench: &mut Bench, node: u64) -> NodeJoined {
+    invite_instead_of(bench, node, None)
+}
+
+fn invite_instead_of(bench: &mut Bench, node: u64, old: Option<u64>) -> NodeJoined {
     let (token, until) = ([7; 32], Millis(u64::MAX));
-    bench.happen(|out| _ = NodeInvited { token, until, votes_at_once: false }.encode(out)).unwrap();
+    let replaces = old.map(|old| NodeReplaced { node: NodeId(old), by: "op".to_owned(), reason: String::new() });
+    let (request, mut answer) =
+        Bench::propose(|out| _ = NodeInvited { token, until, votes_at_once: false, replaces }.encode(out));
+    bench.turn(vec![request]);
+    bench.sync();
+    others_have_all(bench);
+    answer.try_recv().unwrap().unwrap();
     let addresses = NodeAddresses { peer: format!("n{node}:7000"), grpc: String::new() };
     NodeJoined { node: NodeId(node), token, addresses }
 }
@@ -32,6 +42,41 @@ fn invite(bench: &mut Bench, node: u64) -> NodeJoined {
 fn has_all(bench: &mut Bench, node: u64) {
     let (index, term) = (bench.entries().len() as u64, bench.core.leads_in().unwrap());
     bench.say(node, term, Said::Appended(AppendAnswer { index, commit: 0, rejected: None }), Vec::new());
+}
+
+/// All others that vote have all that there is.
+fn others_have_all(bench: &mut Bench) {
+    let members = bench.core.state().members();
+    let voters: Vec<u64> =
+        members.voters.union(&members.outgoing).map(|node| node.0).filter(|node| *node != 1).collect();
+    for node in voters {
+        has_all(bench, node);
+    }
+}
+
+/// Leads nodes 2 and 3, and node 4 has come and gets the log: it is to take this one's place.
+fn replacing(old: u64) -> Bench {
+    let mut bench = with_learners();
+    for node in [2, 3, 2, 3] {
+        has_all(&mut bench, node);
+        bench.sync();
+    }
+    has_all(&mut bench, 2);
+    assert_eq!(bench.core.state().members(), &GroupMembers::voters([1, 2, 3].map(NodeId)));
+    let joined = invite_instead_of(&mut bench, 4, Some(old));
+    let (come, mut came) = Bench::propose(|out| _ = joined.encode(out));
+    bench.turn(vec![come]);
+    for _ in 0..3 {
+        bench.sync();
+        others_have_all(&mut bench);
+    }
+    came.try_recv().unwrap().unwrap();
+    assert_eq!(bench.core.state().members().learners, [4].map(NodeId).into());
+    bench
+}
+
+fn changes(bench: &Bench) -> usize {
+    kinds(bench).iter().filter(|kind| **kind == EntryKind::Members).count()
 }
 
 /// Leads nodes 2 and 3, which do not vote yet.
@@ -70,7 +115,7 @@ fn a_node_alone_notes_that_it_is_one_of_several_before_the_entry_that_says_so_wh
 fn who_never_acknowledged_anything_does_not_vote_however_short_the_log_is() {
     let mut bench = ready();
     let (token, until) = ([7; 32], Millis(u64::MAX));
-    bench.happen(|out| _ = NodeInvited { token, until, votes_at_once: true }.encode(out)).unwrap();
+    bench.happen(|out| _ = NodeInvited { token, until, votes_at_once: true, replaces: None }.encode(out)).unwrap();
     let addresses = NodeAddresses { peer: "n2:7000".to_owned(), grpc: String::new() };
     bench.happen(|out| _ = NodeJoined { node: NodeId(2), token, addresses }.encode(out)).unwrap();
     bench.sync();
@@ -129,6 +174,38 @@ fn a_leader_that_is_to_go_hands_leadership_over_and_proposes_no_group_without_it
     let take_over = bench.take_sent().into_iter().find(|message| message.body == Said::TakeOver);
     assert_eq!(take_over.map(|message| message.to), Some(NodeId(2)), "the one that has all of the log");
     assert_eq!(kinds(&bench).iter().filter(|kind| **kind == EntryKind::Members).count(), members);
+}
+
+#[test]
+fn a_node_that_has_the_log_takes_the_place_of_another_in_one_change() {
+    let mut bench = replacing(2);
+    let before = changes(&bench);
+    bench.pass(1_000);
+    assert_eq!(changes(&bench), before, "it has not acknowledged anything");
+    has_all(&mut bench, 4);
+    bench.sync();
+    // Node 2 is gone for good: the others of before are enough.
+    for node in [3, 4, 3, 4] {
+        has_all(&mut bench, node);
+        bench.sync();
+    }
+    assert_eq!(bench.core.state().members(), &GroupMembers::voters([1, 3, 4].map(NodeId)));
+    assert_eq!(changes(&bench), before + 2, "the change, and its end");
+    assert!(bench.core.state().nodes().is_gone(NodeId(2)));
+    assert_eq!(bench.core.state().nodes().nodes[&NodeId(4)].replaces, None);
+}
+
+#[test]
+fn a_leader_whose_place_is_taken_hands_leadership_over_first() {
+    let mut bench = replacing(1);
+    let before = changes(&bench);
+    bench.take_sent();
+    has_all(&mut bench, 4);
+    bench.turn(Vec::new());
+    let take_over = bench.take_sent().into_iter().find(|message| message.body == Said::TakeOver);
+    assert!(take_over.is_some_and(|message| [2, 3].contains(&message.to.0)), "one that votes now");
+    assert_eq!(changes(&bench), before);
+    assert!(!bench.core.state().nodes().nodes[&NodeId(1)].is_leaving, "whoever leads next sees to it");
 }
 
 #[test]

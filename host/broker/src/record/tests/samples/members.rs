@@ -10,7 +10,7 @@ use super::Sampled;
 use super::step::Step;
 use super::values::{millis, text};
 use crate::Millis;
-use crate::record::{MembersChanged, NodeInvited, NodeJoined, NodeLeaves, NodeMoved};
+use crate::record::{MembersChanged, NodeInvited, NodeJoined, NodeLeaves, NodeMoved, NodeReplaced};
 use crate::testing::RecordLog;
 
 fn node() -> impl Strategy<Value = NodeId> {
@@ -53,24 +53,25 @@ impl Sampled for MembersChanged {
 }
 
 impl Sampled for NodeInvited {
-    const GOLDEN: &str = "35000000 9157866b 1200 01 00 \
-         cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc 0605000000000000 01";
-    const REFUSED: bool = false;
+    const GOLDEN: &str = "44000000 da0c3c5f 1200 02 00 \
+         cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc 0605000000000000 01 \
+         0201000000000000 026f70 036f6c64";
 
     fn sample() -> Self {
-        Self { token: [0xcc; 32], until: Millis(0x0506), votes_at_once: true }
+        let replaced = NodeReplaced { node: NodeId(0x0102), by: "op".to_owned(), reason: "old".to_owned() };
+        Self { token: [0xcc; 32], until: Millis(0x0506), votes_at_once: true, replaces: Some(replaced) }
     }
 
     fn strategy() -> impl Strategy<Value = Self> + 'static {
-        (any::<[u8; 32]>(), millis(), any::<bool>()).prop_map(|(token, until, votes_at_once)| Self {
-            token,
-            until,
-            votes_at_once,
-        })
+        let replaced = (node(), text(), text()).prop_map(|(node, by, reason)| NodeReplaced { node, by, reason });
+        let fields = (any::<[u8; 32]>(), millis(), any::<bool>(), proptest::option::of(replaced));
+        fields.prop_map(|(token, until, votes_at_once, replaces)| Self { token, until, votes_at_once, replaces })
     }
 
     fn drawn(log: &RecordLog, step: Step) -> Self {
-        Self { token: [1; 32], until: log.now.plus_ms(step.a.into()), votes_at_once: step.b > 9 }
+        let replaced = NodeReplaced { node: drawn_node(step), by: "op".to_owned(), reason: String::new() };
+        let replaces = (step.c % 2 == 1).then_some(replaced);
+        Self { token: [1; 32], until: log.now.plus_ms(step.a.into()), votes_at_once: step.b > 9, replaces }
     }
 }
 
