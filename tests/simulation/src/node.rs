@@ -266,7 +266,9 @@ impl Node {
         for told in told {
             if let Some(what) = self.sealed.get(&told.position).and_then(|own| own.differs(told)) {
                 let position = told.position;
-                outside.trace.wrong(format!("node {} has something else at {position} than its leader: {what}", self.id));
+                outside
+                    .trace
+                    .wrong(format!("node {} has something else at {position} than its leader: {what}", self.id));
             }
         }
     }

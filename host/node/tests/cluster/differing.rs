@@ -140,7 +140,9 @@ async fn nodes_have_the_same_parts_and_go_on_however_often_they_start_and_whoeve
         let entries = fs::read_dir(nodes.folder.path().join(format!("{id}/shards/0/snapshots"))).unwrap();
         let paths = entries.map(|entry| entry.unwrap().path());
         let parts = paths.filter(|path| path.extension().is_some_and(|kind| kind == "part"));
-        parts.map(|path| (path.file_name().unwrap().to_owned(), fs::read(path).unwrap())).collect::<std::collections::BTreeMap<_, _>>()
+        parts
+            .map(|path| (path.file_name().unwrap().to_owned(), fs::read(path).unwrap()))
+            .collect::<std::collections::BTreeMap<_, _>>()
     };
     let mut sent = 0;
     until("all have some parts, and the same ones", async || {

@@ -59,7 +59,10 @@ mod tests {
     fn what_differs_is_found_whichever_is_known_first() {
         for first in [true, false] {
             let mut comparison = Comparison::default();
-            let (own, told) = (vec![at(10, 0, Some(1), 7), at(20, 10, Some(2), 8)], vec![at(10, 0, Some(1), 7), at(20, 10, Some(2), 9)]);
+            let (own, told) = (
+                vec![at(10, 0, Some(1), 7), at(20, 10, Some(2), 8)],
+                vec![at(10, 0, Some(1), 7), at(20, 10, Some(2), 9)],
+            );
             if first {
                 comparison.has(&own);
                 assert_eq!(comparison.difference(), None);

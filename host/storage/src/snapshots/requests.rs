@@ -209,7 +209,10 @@ mod tests {
         let PendingRequests { target, frees, ends_part, told: heard, .. } = requests.next();
         assert_eq!((target, frees, ends_part, heard), (Some(LogPosition(130)), false, false, vec![told]));
         assert!(!requests.next_due(LogPosition(200)), "not yet");
-        assert!(!requests.applied(at(150), true) && requests.next_due(LogPosition(140)), "the log stands still by then");
+        assert!(
+            !requests.applied(at(150), true) && requests.next_due(LogPosition(140)),
+            "the log stands still by then"
+        );
         // What makes room waits for nobody.
         requests.want_here(LogPosition(150));
         let PendingRequests { frees, ends_part, .. } = requests.next();

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use vouch_broker::check::CheckOverrides;
 use vouch_broker::record::{
-    ClusterInit, FEATURE_LEVEL, MembersChanged, MessagePlace, NodeInvited, NodeStarted, SealedAt, SnapshotNamed, TopicDelete,
-    TopicPut, encode_message,
+    ClusterInit, FEATURE_LEVEL, MembersChanged, MessagePlace, NodeInvited, NodeStarted, SealedAt, SnapshotNamed,
+    TopicDelete, TopicPut, encode_message,
 };
 use vouch_broker::state::Copies;
 use vouch_broker::testing::message;

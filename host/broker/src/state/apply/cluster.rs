@@ -2,7 +2,9 @@
 
 use super::{Applied, Apply, Effect, Outcome, RecordAt};
 use crate::Refusal;
-use crate::record::{ClusterBegunAnew, ClusterInit, Fields, LeapsBelieved, Leapt, LevelRaised, NodeStarted, SnapshotNamed};
+use crate::record::{
+    ClusterBegunAnew, ClusterInit, Fields, LeapsBelieved, Leapt, LevelRaised, NodeStarted, SnapshotNamed,
+};
 use crate::state::members::ClusterMembers;
 use crate::state::{Leap, State};
 

@@ -111,7 +111,8 @@ fn the_random_records_do_a_bit_of_everything() {
             let fates = [Some("ok"), refused.then_some("refused")];
             fates.into_iter().flatten().map(move |fate| format!("{name} {fate}"))
         });
-        let refusals = ["OutcomeConflict", "AlreadyEnded", "InvalidHandle", "PreconditionFailed", "Conflict", "NotFound"];
+        let refusals =
+            ["OutcomeConflict", "AlreadyEnded", "InvalidHandle", "PreconditionFailed", "Conflict", "NotFound"];
         fates.chain(refusals.map(str::to_owned)).find(|fate| !seen.contains(fate))
     };
     // Some are rare, and each new kind has others drawn: it is the first of these that counts, and not how many it takes.

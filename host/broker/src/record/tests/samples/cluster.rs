@@ -6,7 +6,9 @@ use vouch_cluster::{ClusterIncarnation, NodeId};
 use super::Sampled;
 use super::step::Step;
 use super::values::{millis, text};
-use crate::record::{ClusterBegunAnew, ClusterInit, LeapsBelieved, Leapt, LevelRaised, NodeStarted, SealedAt, SnapshotNamed};
+use crate::record::{
+    ClusterBegunAnew, ClusterInit, LeapsBelieved, Leapt, LevelRaised, NodeStarted, SealedAt, SnapshotNamed,
+};
 use crate::testing::RecordLog;
 use crate::{Millis, RecordPosition};
 

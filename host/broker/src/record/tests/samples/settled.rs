@@ -153,7 +153,8 @@ impl Sampled for KeptDeleted {
         let key = (step.c & 3 != 0).then(|| format!("k{}", step.b % 3));
         // Half of them of something that there is, if there is anything.
         let kept = log.state.kept().namespaces().filter(|_| step.a.is_multiple_of(2));
-        let there = kept.filter_map(|(name, kept)| Some((name, kept.keys_from(Bound::Unbounded, log.now).next()?.0))).next();
+        let there =
+            kept.filter_map(|(name, kept)| Some((name, kept.keys_from(Bound::Unbounded, log.now).next()?.0))).next();
         match there {
             Some((namespace, there)) => Self { namespace: namespace.to_owned(), key: key.map(|_| there.to_owned()) },
             None => Self { namespace: format!("n{}", step.c >> 8 & 1), key },
