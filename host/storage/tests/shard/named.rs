@@ -11,7 +11,9 @@ use vouch_commitlog::Checkpoint;
 use crate::common::{Shard, listed};
 
 /// Bytes of each snapshot and part in a folder, by its name.
-fn files(data: &Path) -> BTreeMap<String, Vec<u8>> {
+type Files = BTreeMap<String, Vec<u8>>;
+
+fn files(data: &Path) -> Files {
     let entries = fs::read_dir(data.join("shards/0/snapshots")).unwrap().map(Result::unwrap);
     let named = entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()));
     named.filter(|(name, _)| !name.ends_with(".room")).collect()
@@ -22,10 +24,10 @@ fn last(sealed: &[SealedAt]) -> SealedAt {
 }
 
 /// Two shards with one log, but for whose it is. `between`: what the second does beside what the log says.
-fn two(between: impl Fn(&mut Shard)) -> ((Vec<SealedAt>, Vec<SealedAt>), [BTreeMap<String, Vec<u8>>; 2]) {
+fn two(between: impl Fn(&mut Shard)) -> ([Vec<SealedAt>; 2], [Files; 2]) {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let mut shards = folders.each_ref().map(|folder| Shard::start(folder.path()));
-    let mut had = (Vec::new(), Vec::new());
+    let mut had = [Vec::new(), Vec::new()];
     for round in 0..3 {
         for (n, shard) in shards.iter_mut().enumerate() {
             let topic = shard.topic("t", r#"{"queues": 2}"#);
@@ -36,9 +38,9 @@ fn two(between: impl Fn(&mut Shard)) -> ((Vec<SealedAt>, Vec<SealedAt>), [BTreeM
                 }
             }
         }
-        let [first, second] = &mut shards;
-        had.0.extend(first.name_snapshot(had.0.clone()).unwrap());
-        had.1.extend(second.name_snapshot(had.1.clone()).unwrap());
+        for (shard, had) in shards.iter_mut().zip(&mut had) {
+            had.extend(shard.name_snapshot(had.clone()).unwrap());
+        }
     }
     for shard in shards {
         let messages = listed(&shard.state, &shard.reader, "t").len();
@@ -55,10 +57,10 @@ fn parts(had: &[SealedAt]) -> Vec<(RecordPosition, u64, Option<u32>)> {
 
 #[test]
 fn parts_end_where_the_log_names_a_position_and_have_the_same_bytes_however_many_snapshots_come_between() {
-    let ((quiet, busy), [first, second]) = two(Shard::snapshot_between);
+    let ([quiet, busy], [first, second]) = two(Shard::snapshot_between);
     assert_eq!(parts(&quiet), parts(&busy));
     assert!(quiet.iter().all(|sealed| sealed.part.is_some()));
-    let parts = |files: &BTreeMap<String, Vec<u8>>| {
+    let parts = |files: &Files| {
         let parts = files.iter().filter(|(name, _)| name.contains("part"));
         parts.map(|(name, bytes)| (name.clone(), bytes.clone())).collect::<Vec<_>>()
     };
@@ -68,7 +70,7 @@ fn parts_end_where_the_log_names_a_position_and_have_the_same_bytes_however_many
 
 #[test]
 fn a_replica_that_had_to_make_room_in_between_has_other_parts_and_says_the_same() {
-    let ((quiet, pressed), [_, second]) = two(|shard| _ = shard.snapshot());
+    let ([quiet, pressed], [_, second]) = two(|shard| _ = shard.snapshot());
     assert_ne!(parts(&quiet), parts(&pressed));
     assert!(second.keys().filter(|name| name.contains("part")).count() > 6);
     for (quiet, pressed) in quiet.iter().zip(&pressed) {
