@@ -227,31 +227,36 @@ async fn serve(
 
 /// Waits until the node is to stop: why, and what it takes from others before it begins again, with settings as a reload would read
 /// them, so that a token which was exchanged stays exchanged. As long as these cannot be read it goes on as it is: it is behind, and
-/// no worse than that.
+/// no worse than that; and where it is damaged, whether the others can do without it is asked again then.
 async fn until_end(
     node: &Node,
     gateway: &Gateway,
     signals: &mut ProcessSignals,
     reloading: &mut Reloading,
 ) -> (&'static str, Option<(Lacking, Box<ServeSettings>)>) {
-    let mut lacking = None;
+    let (mut lacking, mut waits): (Option<Lacking>, bool) = (None, false);
     loop {
         tokio::select! {
             why = reloading.until_stop(signals, gateway) => return (why, None),
             () = node.cluster.removed() => return ("this node was removed from its cluster", None),
-            lacks = node.cluster.lacks(), if lacking.is_none() => lacking = Some(lacks),
-            () = tokio::time::sleep(SETTINGS_AGAIN), if lacking.is_some() => {}
+            lacks = node.cluster.lacks(), if lacking.is_none() && !waits => lacking = Some(lacks),
+            () = tokio::time::sleep(SETTINGS_AGAIN), if lacking.is_some() || waits => waits = false,
         }
-        match (&lacking, tokio::task::block_in_place(|| reloading.settings_anew())) {
-            (Some(lacking), Ok(settings)) => {
-                let why = "this node takes from another one what it lacks, and serves again";
-                return (why, Some((lacking.clone(), Box::new(settings))));
+        match tokio::task::block_in_place(|| reloading.settings_anew()) {
+            Ok(settings) => {
+                if let Some(lacking) = lacking.take() {
+                    let why = "this node takes from another one what it lacks, and serves again";
+                    return (why, Some((lacking, Box::new(settings))));
+                }
             }
-            (_, Err(error)) => tracing::error!(
-                "this node is to take from another one what it lacks, and cannot begin again: {}; mend that, it is tried again",
-                failure::sentence(&error)
-            ),
-            (None, Ok(_)) => {}
+            Err(error) => {
+                tracing::error!(
+                    "this node is to take from another one what it lacks, and cannot begin again: {}; mend that, it is tried again",
+                    failure::sentence(&error)
+                );
+                // Whoever let it go counts on others that may not be there later.
+                waits = lacking.take_if(|lacking| lacking.is_damage()).is_some();
+            }
         }
     }
 }

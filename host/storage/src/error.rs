@@ -60,6 +60,14 @@ pub enum StartError {
         .0.display()
     )]
     Removed(PathBuf),
+    /// Join anew with an empty folder; or take the note away, where it is the others that were wrong.
+    #[error(
+        "the node whose folder {} is knew something else than the node that led, as the file `differs` there says, and does not start \
+         again: remove it from the cluster, and let it join anew with an empty folder. Where all who followed say so, the one that led is \
+         at fault: stop that one, and take the file away here",
+        .0.display()
+    )]
+    Differs(PathBuf),
     /// Make a copy of its own: two nodes would write into one file.
     #[error(
         "{} has another name as well (a hard link): it lies in the log of another folder, too, and a node would change it \

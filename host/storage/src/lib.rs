@@ -37,7 +37,7 @@ pub use config::{DEFAULT_SEGMENT_SIZE, JoinedCluster, OnDamage, StorageConfig};
 pub use damaged::{DamagedLog, LostParts, is_break};
 pub use disk_use::{DiskUse, Full};
 pub use error::StartError;
-pub use folder::{Folders, in_use, note_removed};
+pub use folder::{Folders, differs, in_use, note_differs, note_removed};
 pub use known::Known;
 pub use layout::{COMPONENTS, ShardFolder};
 pub use lookup::{LookupFault, LookupFile, LookupReport, Lookups, Posted, Postings, QueueStretch, SAMPLE_EVERY, Term};

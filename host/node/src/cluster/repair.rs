@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::future::pending;
 use std::time::Duration;
 
-use vouch_cluster::{GroupMembers, NodeId};
 use vouch_commitlog::LogPosition;
+use vouch_consensus::Role;
 
-use super::{ClusterView, Nodes};
-use crate::peers::Lacking;
+use super::Nodes;
+use crate::peers::{Lacking, Speaking, decides_without};
 
 /// Between two looks at what the scrubber found.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -32,11 +32,11 @@ impl Nodes {
         }
     }
 
-    /// What is damaged here lies with the others as well; while they are too few to do without this node it serves on, as it does
-    /// where it is alone. What is read of the damage meanwhile is refused, and told.
+    /// What is damaged here lies with the others as well. It serves on while they are too few to do without this node, and where it is
+    /// alone: what is read of the damage meanwhile is refused, and told.
     async fn is_damaged(&self) -> Lacking {
         let Some((speaking, scrub)) = self.speaking.as_ref().zip(self.scrub.as_ref()) else { return pending().await };
-        let mut told = BTreeSet::new();
+        let mut told = String::new();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let damaged: BTreeSet<LogPosition> =
@@ -44,31 +44,40 @@ impl Nodes {
             if damaged.is_empty() {
                 continue;
             }
-            let view = self.status().await;
-            let can_spare = view.is_ok_and(|view| can_spare(&view));
-            if can_spare {
-                tracing::error!(
-                    segments = damaged.len(),
-                    "the log of this node is damaged; it takes what is lost from the others, and serves again"
-                );
-                return Lacking { damaged: damaged.into_iter().collect(), ..speaking.lacking() };
-            }
-            if told != damaged {
-                tracing::warn!(
-                    segments = damaged.len(),
-                    "the log of this node is damaged, and too few others are there that it could stop serving to take what is lost from \
-                     them: start those that are down"
-                );
-                told = damaged;
+            match self.may_be_spared(speaking).await {
+                Ok(()) => {
+                    tracing::error!(
+                        segments = damaged.len(),
+                        "the log of this node is damaged; it takes what is lost from the others, and serves again"
+                    );
+                    return Lacking { damaged: damaged.into_iter().collect(), ..speaking.lacking() };
+                }
+                Err(why) if why != told => {
+                    tracing::warn!(
+                        segments = damaged.len(),
+                        why,
+                        "the log of this node is damaged, and it serves on until the others can do without it, to take what is lost from \
+                         them"
+                    );
+                    told = why;
+                }
+                Err(_) => {}
             }
         }
     }
-}
 
-/// Whether those who vote decide without this node: a majority of them is connected to it.
-fn can_spare(view: &ClusterView) -> bool {
-    let is_there = |node: &NodeId| *node != view.group.node && view.links.get(node).is_some_and(|link| link.is_up());
-    let GroupMembers { voters, outgoing, .. } = &view.group.members;
-    let decide = |voters: &BTreeSet<NodeId>| voters.iter().filter(|node| is_there(node)).count() > voters.len() / 2;
-    decide(voters) && (outgoing.is_empty() || decide(outgoing))
+    /// Whether the others can do without this node for a while, as whoever leads knows. Who leads itself hands over first.
+    async fn may_be_spared(&self, speaking: &Speaking) -> Result<(), String> {
+        let group = self.shard.group().await.map_err(|why| why.to_string())?;
+        match group.role {
+            Role::Leads { .. } => {
+                decides_without(&group, group.node)?;
+                let to = self.successor().await.map_err(|why| why.to_string())?;
+                self.shard.hand_over(to).await.map_err(|why| why.to_string())?;
+                Err(format!("it leads, and hands over to node {to} first"))
+            }
+            Role::Follows { leader: Some(leader) } => speaking.may_be_spared(leader).await,
+            Role::Follows { leader: None } => Err("nobody leads".to_owned()),
+        }
+    }
 }

@@ -18,6 +18,7 @@ use super::calls::{NodeAnswer, NodeAsk, NodeRequest};
 use super::clients::{ClientAnswer, ClientCalls};
 use super::nodes::PeerNodes;
 use super::programs::{NodeVersion, Programs};
+use super::sparing::Spared;
 use super::token::ClusterToken;
 use super::told::{Hearsay, ToldNodes, addresses_in};
 
@@ -30,6 +31,7 @@ pub(super) struct NodeCalls {
     pub(super) hearsay: Arc<Hearsay>,
     pub(super) clients: Arc<ClientCalls>,
     pub(super) programs: Arc<Programs>,
+    pub(super) spared: Arc<Spared>,
 }
 
 impl Serve for NodeCalls {
@@ -77,7 +79,10 @@ impl NodeCalls {
             Ok(standing) => standing,
             Err(why) => return not_done(why),
         };
-        if let NodeAsk::Join { node, .. } | NodeAsk::Moved { node, .. } | NodeAsk::Runs { node, .. } = &request.ask
+        if let NodeAsk::Join { node, .. }
+        | NodeAsk::Moved { node, .. }
+        | NodeAsk::Runs { node, .. }
+        | NodeAsk::MaySpare { node } = &request.ask
             && *node != from
             && !(request.forwarded && self.is_believed(from))
         {
@@ -96,6 +101,12 @@ impl NodeCalls {
             (NodeAsk::Hear(told), _) => {
                 self.hearsay.hear(told.clone(), standing.committed);
                 NodeAnswer::Done(self.told(&standing))
+            }
+            (NodeAsk::MaySpare { node }, Role::Leads { .. }) => {
+                match self.spared.let_go(&standing, *node, std::time::Instant::now()) {
+                    Ok(()) => NodeAnswer::Done(self.told(&standing)),
+                    Err(why) => NodeAnswer::NothingStored(why),
+                }
             }
             (_, Role::Leads { .. }) => self.lead(request.ask).await,
             (_, Role::Follows { leader: Some(leader) }) if !request.forwarded => {
@@ -151,9 +162,11 @@ impl NodeCalls {
                 let answer = self.shard.propose_one_if(has_joined, |out| moved.encode(out)).await;
                 answer.and_then(|done| done.ok_or_else(unknown))
             }
-            NodeAsk::WhoLeads { .. } | NodeAsk::Hear(_) | NodeAsk::Client(_) | NodeAsk::Runs { .. } => {
-                Ok(Applied::Done)
-            }
+            NodeAsk::WhoLeads { .. }
+            | NodeAsk::Hear(_)
+            | NodeAsk::Client(_)
+            | NodeAsk::Runs { .. }
+            | NodeAsk::MaySpare { .. } => Ok(Applied::Done),
         };
         match done {
             Ok(_) => match self.shard.group().await {

@@ -32,6 +32,7 @@ fn alone(folder: &std::path::Path) -> (Node, NodeCalls) {
         hearsay: Arc::default(),
         clients: Arc::default(),
         programs: Arc::default(),
+        spared: Arc::default(),
     };
     (node, calls)
 }

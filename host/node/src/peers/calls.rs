@@ -38,6 +38,8 @@ pub(super) enum NodeAsk {
     Hear(ToldNodes),
     /// Know which version this node runs. Versions that are older than this word do not ask it, and refuse it.
     Runs { node: NodeId, program: NodeVersion },
+    /// Let this node stop serving for a while, since it takes what is damaged of its log from the others. Older versions refuse it.
+    MaySpare { node: NodeId },
     /// Do what a client asks for, which came to a node that does not lead.
     Client(Bytes),
 }
@@ -84,6 +86,7 @@ impl NodeRequest {
             NodeAsk::Hear(_) => 3,
             NodeAsk::Client(_) => CLIENT,
             NodeAsk::Runs { .. } => 5,
+            NodeAsk::MaySpare { .. } => 6,
         };
         out.put_u8(kind);
         out.put_u8(self.forwarded.into());
@@ -105,6 +108,7 @@ impl NodeRequest {
                 out.put_u32_le(program.feature_level);
                 put_text(&mut out, &program.version, VERSION_MAX);
             }
+            NodeAsk::MaySpare { node } => out.put_u64_le(node.0),
         }
         out.freeze()
     }
@@ -135,6 +139,7 @@ impl NodeRequest {
                 let (node, feature_level) = (NodeId(bytes.try_get_u64_le()?), bytes.try_get_u32_le()?);
                 NodeAsk::Runs { node, program: NodeVersion { version: text(bytes, VERSION_MAX)?, feature_level } }
             }
+            6 => NodeAsk::MaySpare { node: NodeId(bytes.try_get_u64_le()?) },
             _ => return Err(NoNodeMessage),
         };
         end(bytes)?;

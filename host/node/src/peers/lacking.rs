@@ -22,6 +22,13 @@ pub struct Lacking {
     pub(crate) damaged: Vec<LogPosition>,
 }
 
+impl Lacking {
+    /// Whether it is damage for which a node stopped that could have served on.
+    pub fn is_damage(&self) -> bool {
+        !self.damaged.is_empty()
+    }
+}
+
 /// What a member lacks whose log did not open, since it is damaged; `None` where nobody else has that log, since it was never one of
 /// several or is alone by now, or where nobody is known who could be asked.
 ///

@@ -8,6 +8,7 @@
 //! - [`removal`] is what a node does that is none of the cluster's any more.
 //! - [`clients`] do what clients of other nodes ask for.
 //! - [`address_book`] remembers where they were.
+//! - [`sparing`] is whether the group can do without a member for a while.
 //! - [`joining`] is how a node comes, with a [`token`].
 //! - [`gathered`] is what an earlier try to take something left.
 //! - [`lacking`] is what a node does not have, [`offering`] lets others take what they lack from this node's disk, and [`pulling`] is how this one takes it from theirs.
@@ -29,6 +30,7 @@ mod pulling;
 mod removal;
 mod runtime;
 mod settings;
+mod sparing;
 mod speaking;
 mod token;
 mod told;
@@ -40,5 +42,6 @@ pub(crate) use nodes::PeerNodes;
 pub use programs::NodeVersion;
 pub(crate) use pulling::pull;
 pub use settings::{JoinSettings, PeerSettings};
+pub(crate) use sparing::decides_without;
 pub(crate) use speaking::{Speaking, WhoSpeaks};
 pub use token::{ClusterToken, TokenFault};

@@ -14,7 +14,7 @@ use vouch_broker::NotDone;
 use vouch_cluster::NodeId;
 use vouch_commitlog::LogPosition;
 use vouch_shard::{HeldLog, Shard, Takers};
-use vouch_storage::{PullOffer, open_offered};
+use vouch_storage::{PullOffer, differs, open_offered};
 use vouch_transport::{PeerIdentity, ServeFiles};
 
 /// Under this name stands what is offered at this moment. In place of an offset it is asked for from the latest term that the node
@@ -80,6 +80,11 @@ impl ShardFiles {
     /// # Errors
     /// Another node takes something, or the folder is just being tidied: to be asked for again.
     async fn offer(&self, node: NodeId, term: u64) -> io::Result<Source> {
+        if differs(&self.data_dir) {
+            return Err(other(
+                "this node knows something else than the others, and gives what it has to nobody".to_owned(),
+            ));
+        }
         self.shard.hear_term(term, node).await.map_err(refused)?;
         let busy = |taker| other(format!("node {taker} is taking the log from this one; ask again when it has it"));
         self.takers.may_begin(node, Instant::now()).map_err(busy)?;

@@ -19,6 +19,7 @@ use vouch_transport::{
 use super::address_book::AddressBook;
 use super::admission::ClusterAdmission;
 use super::answering::NodeCalls;
+use super::calls::{NodeAnswer, NodeAsk, NodeRequest};
 use super::clients::{ClientCalls, ServeClients};
 use super::gathered::Gathered;
 use super::joining;
@@ -37,6 +38,8 @@ use crate::served_shard::SHARD;
 const TOLD_WITHIN: Duration = Duration::from_secs(3);
 /// Between two looks whether the start was given up.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Whoever leads says within this time whether it can do without this node.
+const SPARED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Who this node is to the others.
 pub(crate) struct WhoSpeaks {
@@ -151,6 +154,7 @@ impl Speaking {
     pub(crate) fn begin(&self, shard: &Arc<Shard>, log: &LogReader) -> Result<(), StartError> {
         let (nodes, belongs) = (self.nodes.clone(), self.signals.belongs());
         let calls = NodeCalls {
+            spared: Arc::default(),
             shard: shard.clone(),
             nodes: nodes.clone(),
             belongs: belongs.clone(),
@@ -251,6 +255,20 @@ impl Speaking {
             }
             progress.go_on()?;
             std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Asks the node that leads whether the others can do without this one for a while.
+    ///
+    /// # Errors
+    /// Why not, or why nobody knows.
+    pub(crate) async fn may_be_spared(&self, leader: NodeId) -> Result<(), String> {
+        let request = NodeRequest { forwarded: false, ask: NodeAsk::MaySpare { node: self.nodes.me } };
+        match self.nodes.ask(leader, &request, tokio::time::Instant::now() + SPARED_WITHIN).await {
+            Ok(NodeAnswer::Done(_)) => Ok(()),
+            Ok(NodeAnswer::Refused(why) | NodeAnswer::NothingStored(why) | NodeAnswer::Unknown(why)) => Err(why),
+            Ok(NodeAnswer::Client(_)) => Err("it answers something else".to_owned()),
+            Err(failed) => Err(failed.to_string()),
         }
     }
 

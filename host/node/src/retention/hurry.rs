@@ -14,7 +14,7 @@ const RELEASE_WITHIN: Duration = Duration::from_secs(600);
 /// Snapshots that are made only for retention are at least so far apart: where the log grows slowly, and on a full disk.
 const PART_EVERY: Duration = Duration::from_secs(600);
 const FULL_SNAPSHOT_EVERY: Duration = Duration::from_secs(2);
-/// What was asked for is made by then, or is asked for again.
+/// What was asked for is made by then, or is not coming.
 const NAMED_WITHIN: Duration = Duration::from_secs(60);
 
 impl Keeper {
@@ -53,8 +53,9 @@ impl Keeper {
             return Ok(());
         }
         if !full && self.of.shard.read(|state| state.cluster().names_snapshots()).await? {
-            self.ask_for_a_name(covers);
-            return Ok(());
+            if self.asks_for_a_name(covers) {
+                return Ok(());
+            }
         }
         // A snapshot covers more than the one before it: the log must go on for one, and it may stand still.
         if waits && covers.is_some() && self.nudged != covers {
@@ -65,18 +66,23 @@ impl Keeper {
         }
         let position = self.of.applied().await?;
         if covers.is_none_or(|covers| position > covers) {
-            self.of.snapshots.want(position);
+            // On a full disk a part ends with it, since the next ones need the room.
+            if full { self.of.snapshots.want(position) } else { self.of.snapshots.want_here(position) }
         }
         Ok(())
     }
 
-    /// Asks for a snapshot where every replica makes one. It is named by whoever leads; a replica that follows waits, for that one
-    /// has the same reason. `covers`: what the newest one covers.
-    fn ask_for_a_name(&mut self, covers: Option<LogPosition>) {
-        let is_asked = |(before, at): (Option<LogPosition>, Instant)| before == covers && at.elapsed() < NAMED_WITHIN;
-        if !self.asked.is_some_and(is_asked) {
-            self.of.shard.name_snapshot();
-            self.asked = Some((covers, Instant::now()));
+    /// Asks for a snapshot where every replica makes one, once. It is named by whoever leads; a replica that follows waits, for that
+    /// one has the same reason, mostly. `false`: it was asked for and did not come, so this replica makes one of its own. `covers`: what
+    /// the newest one covers.
+    fn asks_for_a_name(&mut self, covers: Option<LogPosition>) -> bool {
+        match self.asked {
+            Some((before, at)) if before == covers => at.elapsed() < NAMED_WITHIN,
+            _ => {
+                self.of.shard.name_snapshot();
+                self.asked = Some((covers, Instant::now()));
+                true
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use vouch_commitlog::Checkpoint;
 use vouch_node::{Node, NodeConfig, NodeHealth, PeerSettings, Receipt, SendRequest};
 
 use crate::common::message;
-use crate::nodes::{Nodes, address, leads, started, until, voters};
+use crate::nodes::{Nodes, address, leads, refused, started, until, voters};
 
 /// Bytes of log between two snapshots, and of a message that makes one due.
 const EVERY: u64 = 1 << 20;
@@ -120,7 +120,10 @@ async fn a_node_that_knows_something_else_than_the_others_stops_and_says_what_to
     let differs = nodes.running.pop().unwrap();
     nodes.must_send("without it").await;
     assert!(nodes.running.iter().all(|node| why_closed(node).is_none()));
+    // It does not come back as if nothing had been.
     differs.stop().await;
+    let again = refused(nodes.config(id)).await;
+    assert!(again.contains("join anew with an empty folder"), "{again}");
     nodes.stop_all().await;
 }
 

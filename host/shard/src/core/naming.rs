@@ -88,8 +88,8 @@ impl Core {
         }
         if self.closed.is_none() {
             let why = format!(
-                "this node does not know what the others know: {what}; stop it, remove it from the cluster, and let it join anew with an \
-                 empty folder"
+                "this node does not know what the others know: {what}; remove it from the cluster, and let it join anew with an empty \
+                 folder. Where all that follow say so at once, it is the one that leads: see cluster.md"
             );
             tracing::error!(why, "this replica takes part in nothing any more");
             self.goes_on_no_more(why);

@@ -1,6 +1,7 @@
 //! The data folder as a whole: whose it is, who may use it, who may read it.
 
 mod beginning;
+mod differs;
 mod holdings;
 mod identity;
 mod lock;
@@ -13,6 +14,7 @@ mod unwritten;
 
 pub use beginning::Folders;
 pub(crate) use beginning::{look, open};
+pub use differs::{differs, note_differs};
 pub(crate) use identity::{FolderIdentity, IDENTITY_FILE, NewLife};
 pub use lock::in_use;
 pub(crate) use lock::{LOCK_FILE, SharedLock, note_restore};

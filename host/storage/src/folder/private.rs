@@ -11,7 +11,7 @@ use crate::layout::SHARDS;
 /// What nobody but the owner gets.
 const OTHERS: u32 = 0o077;
 /// Everything in a data folder that is a node's.
-pub(super) const OURS: [&str; 15] = [
+pub(super) const OURS: [&str; 17] = [
     "identity.json",
     "identity.part",
     "identity.again",
@@ -26,6 +26,8 @@ pub(super) const OURS: [&str; 15] = [
     "nodes.json.new",
     "removed",
     "removed.new",
+    "differs",
+    "differs.new",
     SHARDS,
 ];
 

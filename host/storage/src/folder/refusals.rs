@@ -7,6 +7,7 @@ use std::path::Path;
 
 use vouch_broker::ShardId;
 
+use super::differs::DIFFERS_FILE;
 use super::holdings::Holdings;
 use super::identity::{IDENTITY_FILE, UNFINISHED_FILE};
 use super::private::OURS;
@@ -53,6 +54,9 @@ pub(super) fn refuse_others(dir: &Path) -> Result<(), StartError> {
     }
     if has(REMOVED_FILE) && has(IDENTITY_FILE) {
         return Err(StartError::Removed(dir.to_owned()));
+    }
+    if has(DIFFERS_FILE) && has(IDENTITY_FILE) {
+        return Err(StartError::Differs(dir.to_owned()));
     }
     if has(IDENTITY_FILE) || has(UNFINISHED_FILE) {
         return Ok(());

@@ -7,6 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use vouch_broker::record::SealedAt;
 use vouch_commitlog::LogPosition;
 
+use super::take::LARGEST_GROWN_PART;
 use crate::replica::Committed;
 
 /// A snapshot is due after so many entries, however small they are: a replica keeps a name of each that lies behind the older
@@ -36,6 +37,8 @@ pub struct Requests {
     by_name: AtomicBool,
     /// The next snapshot is due when this position is applied.
     due: AtomicU64,
+    /// The last position that the log named, or at which it was asked to name one.
+    named: AtomicU64,
     /// Everything before this position is.
     applied: AtomicU64,
     /// The next snapshot is due when the entry with this index is applied; 0: that is not known yet.
@@ -52,6 +55,7 @@ impl Requests {
         Self {
             by_name: AtomicBool::new(false),
             due: AtomicU64::new(position.0),
+            named: AtomicU64::new(0),
             applied: AtomicU64::new(0),
             due_entry: AtomicU64::new(0),
             applied_entry: AtomicU64::new(0),
@@ -88,6 +92,7 @@ impl Requests {
     /// The log names this position, up to which everything is durable and applied. With it the leader told what it had at earlier
     /// ones.
     pub fn named(&self, position: LogPosition, told: Vec<SealedAt>) {
+        self.named.fetch_max(position.0, Ordering::SeqCst);
         self.waiting().told.extend(told);
         self.ask(position, false, false);
     }
@@ -105,17 +110,29 @@ impl Requests {
     /// which is one snapshot of the later position.
     fn want_if_due(&self, applied: Committed) -> bool {
         let due = applied.position.0 >= self.due.load(Ordering::SeqCst);
+        let by_name = self.by_name.load(Ordering::Relaxed);
         if !due && applied.index < self.due_entry.load(Ordering::SeqCst) {
-            return false;
+            return by_name && self.part_is_due(applied.position);
         }
+        self.named.fetch_max(applied.position.0, Ordering::SeqCst);
         // Not again before this one is made.
         self.due.store(u64::MAX, Ordering::SeqCst);
         self.due_entry.store(u64::MAX, Ordering::SeqCst);
-        let by_name = self.by_name.load(Ordering::Relaxed);
         if !by_name {
             self.ask(applied.position, false, false);
         }
         by_name
+    }
+
+    /// A part ends where the log names a position, and stands for so much log at most: whether the next one is due, though a snapshot is
+    /// still being made. It is said once.
+    fn part_is_due(&self, applied: LogPosition) -> bool {
+        let named = self.named.load(Ordering::SeqCst);
+        if self.due.load(Ordering::SeqCst) != u64::MAX || applied.0.saturating_sub(named) < LARGEST_GROWN_PART {
+            return false;
+        }
+        self.named.store(applied.0, Ordering::SeqCst);
+        true
     }
 
     /// A snapshot of everything before this position, which is durable and applied, is wanted at once, wherever the log names
@@ -213,7 +230,16 @@ mod tests {
             !requests.applied(at(150), true) && requests.next_due(LogPosition(140)),
             "the log stands still by then"
         );
+        // However long one takes to be made, parts end.
+        const LARGEST: u64 = LARGEST_GROWN_PART;
+        assert!(requests.applied(at(200), true), "the next is due, and is being made from here on");
+        assert!(!requests.applied(at(200 + LARGEST - 1), true));
+        assert!(requests.applied(at(200 + LARGEST), true));
+        assert!(!requests.applied(at(200 + LARGEST + 1), true), "once");
+        requests.named(LogPosition(300 + LARGEST), Vec::new());
+        assert!(!requests.applied(at(200 + 2 * LARGEST), true) && requests.applied(at(300 + 2 * LARGEST), true));
         // What makes room waits for nobody.
+        assert!(requests.next().target.is_some());
         requests.want_here(LogPosition(150));
         let PendingRequests { frees, ends_part, .. } = requests.next();
         assert!(frees && !ends_part);

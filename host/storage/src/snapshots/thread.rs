@@ -54,9 +54,9 @@ impl Snapshotter {
                 if stopping {
                     return;
                 }
+                comparison.told(told);
                 damaged.into_iter().for_each(|part| mend(&making, part, &listeners));
                 let Some(target) = target else { continue };
-                comparison.told(told);
                 let rooms = if frees { Rooms::Taken } else { Rooms::Spared };
                 let taken = make(&making, &log, target, every, (rooms, ends_part));
                 comparison.has(taken.as_ref().map_or(&[], |taken| &taken.at_names));
