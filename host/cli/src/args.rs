@@ -89,7 +89,7 @@ its commit: another one leads, and what was open is settled there.")]
     /// The log of a data folder: inspect, verify, dump; and of a running node: damage.
     #[command(subcommand)]
     Log(LogCommand),
-    /// The nodes of a cluster: status, add, remove, transfer-leader, finish-upgrade, certificates, recover.
+    /// The nodes of a cluster: status, add, remove, replace, transfer-leader, finish-upgrade, certificates, recover.
     #[command(subcommand)]
     Cluster(ClusterCommand),
     /// Copy the data folder of a stopped or a running node.

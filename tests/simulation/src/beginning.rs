@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use vouch_broker::record::{
-    GroupPut, Join, MembersChanged, NodeInvited, NodeJoined, NodeMoved, PluginChunk, PluginPublish, Record, TopicPut,
+    ClusterInit, FEATURE_LEVEL, GroupPut, Join, MembersChanged, NodeInvited, NodeJoined, NodeMoved, PluginChunk,
+    PluginPublish, Record, TopicPut,
 };
 use vouch_broker::state::RecordAt;
 use vouch_broker::testing::cluster_init;
@@ -87,7 +88,7 @@ pub(crate) fn first_image(voters: u64, lets_go: bool, guests: bool) -> (Image, N
     let mixed =
         TopicConfig { topic_type: TopicType::Mixed, queues: 2, unconsumed, transaction, ..TopicConfig::default() };
     let mut records = vec![
-        Record::ClusterInit(cluster_init()),
+        Record::ClusterInit(ClusterInit { feature_level: FEATURE_LEVEL, ..cluster_init() }),
         Record::TopicPut(TopicPut { name: plain("t"), config: mixed, expected_revision: None }),
         Record::GroupPut(GroupPut { name: plain("g"), config: GroupConfig::default(), expected_revision: None }),
         Record::Join(Join { group: names.group, topic: names.topic, at_end: false }),

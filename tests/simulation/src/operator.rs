@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use tokio::sync::oneshot;
-use vouch_broker::record::{NodeInvited, NodeJoined, NodeLeaves};
+use vouch_broker::record::{NodeInvited, NodeJoined, NodeLeaves, NodeReplaced};
 use vouch_broker::state::{Applied, Outcome};
 use vouch_broker::{Millis, NotDone, NothingStored};
 use vouch_cluster::NodeId;
@@ -23,6 +23,8 @@ const MORE: usize = 2;
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
     Invite,
+    /// Another node is to take the place of this one.
+    Replace(NodeId),
     /// This node comes.
     Join(NodeId),
     /// This node is to leave.
@@ -39,6 +41,8 @@ pub(crate) struct Operator {
     again_at: u64,
     /// Whom it ever wanted to leave.
     leave: BTreeSet<NodeId>,
+    /// It lets some come for the places of others.
+    replaces: bool,
     /// It begins nothing any more.
     pub(crate) stops: bool,
 }
@@ -54,9 +58,14 @@ pub(crate) struct Hurt {
 /// A node whose machine is to start.
 pub(crate) struct Newcomer(pub(crate) NodeId);
 
+fn invited(old: Option<NodeId>) -> NodeInvited {
+    let replaces = old.map(|node| NodeReplaced { node, by: "op".to_owned(), reason: String::new() });
+    NodeInvited { token: TOKEN, until: Millis(u64::MAX), votes_at_once: false, replaces }
+}
+
 impl Operator {
-    pub(crate) fn new(asks: NodeId) -> Self {
-        Self { under_way: None, next: None, asks, again_at: 2_000, leave: BTreeSet::new(), stops: false }
+    pub(crate) fn new(asks: NodeId, replaces: bool) -> Self {
+        Self { under_way: None, next: None, asks, again_at: 2_000, leave: BTreeSet::new(), replaces, stops: false }
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -68,17 +77,22 @@ impl Operator {
         !nodes.iter().any(|node| self.leave.contains(node))
     }
 
-    /// What it does next. Who lost its disk leaves before anybody else, and another node comes in its place; as long as one may lose it,
-    /// nobody else leaves.
+    /// What it does next. Who lost its disk leaves before anybody else, or is replaced; as long as one may lose it, nobody else leaves.
     fn choose(&self, began_with: usize, nodes: &[NodeId], hurt: &Hurt, rng: &mut Rng) -> Option<Step> {
+        let leaves = |node, rng: &mut Rng| match self.replaces && rng.chance(2) {
+            true => Step::Replace(node),
+            false => Step::Leave(node),
+        };
         if let Some(lost) = nodes.iter().find(|node| hurt.lost.contains(node)) {
-            return Some(Step::Leave(*lost));
+            return Some(leaves(*lost, rng));
         }
         let leave = nodes.len() > began_with && (nodes.len() >= began_with + MORE || rng.chance(2));
         let any = nodes[rng.below(nodes.len() as u64) as usize];
+        let whole = !nodes.iter().any(|node| hurt.damaged.contains(node));
         match leave {
-            true if nodes.iter().any(|node| hurt.damaged.contains(node)) => None,
-            true => Some(Step::Leave(any)),
+            true if !whole => None,
+            true => Some(leaves(any, rng)),
+            false if whole && self.replaces && rng.chance(3) => Some(Step::Replace(any)),
             false => Some(Step::Invite),
         }
     }
@@ -103,16 +117,14 @@ impl Operator {
             self.next = self.choose(began_with, nodes, hurt, rng);
         }
         let Some(step) = self.next.take() else { return (None, newcomer) };
-        if let Step::Leave(node) = step {
+        if let Step::Leave(node) | Step::Replace(node) = step {
             self.leave.insert(node);
         }
         let (reply, answer) = Reply::new();
         let mut records = Vec::new();
         match &step {
-            Step::Invite => {
-                let until = Millis(u64::MAX);
-                NodeInvited { token: TOKEN, until, votes_at_once: false, replaces: None }.encode(&mut records)
-            }
+            Step::Invite => invited(None).encode(&mut records),
+            Step::Replace(old) => invited(Some(*old)).encode(&mut records),
             Step::Join(node) => {
                 NodeJoined { node: *node, token: TOKEN, addresses: addresses(*node) }.encode(&mut records)
             }
@@ -144,7 +156,7 @@ impl Operator {
         let outcome = answer.map(|outcomes| outcomes.into_iter().next().expect("one record"));
         self.again_at = now + rng.below(200);
         match (step, outcome) {
-            (Step::Invite, Ok(Ok(Applied::Invited { node }))) => self.next = Some(Step::Join(node)),
+            (Step::Invite | Step::Replace(_), Ok(Ok(Applied::Invited { node }))) => self.next = Some(Step::Join(node)),
             (Step::Invite, _) => self.asks = nodes[rng.below(nodes.len() as u64) as usize],
             (step, Err(NotDone::NothingStored(NothingStored::NotLeading { leader }))) => {
                 self.asks = leader.map_or(nodes[rng.below(nodes.len() as u64) as usize], NodeId);
@@ -155,11 +167,11 @@ impl Operator {
                 self.again_at = now + 500 + rng.below(3_000);
                 return Some(Newcomer(node));
             }
-            (Step::Leave(lost), Err(_)) if hurt.lost.contains(&lost) => {
+            (Step::Leave(lost) | Step::Replace(lost), Err(_)) if hurt.lost.contains(&lost) => {
                 self.asks = nodes[rng.below(nodes.len() as u64) as usize];
                 self.again_at = now + 200;
             }
-            (Step::Leave(_), _) => self.again_at = now + 500 + rng.below(3_000),
+            (Step::Leave(_) | Step::Replace(_), _) => self.again_at = now + 500 + rng.below(3_000),
         }
         None
     }

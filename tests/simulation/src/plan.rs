@@ -21,6 +21,8 @@ pub struct Plan {
     pub clients: usize,
     /// Nodes come and go.
     pub changes: bool,
+    /// Some of those that come take the places of others.
+    pub replaces: bool,
     /// Guests are asked about messages and transactions, and stage effects.
     pub guests: bool,
     /// Each machine lets go of its log by itself, and who lacks what is gone takes it from another one's disk. Not where there are

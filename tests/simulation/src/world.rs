@@ -122,7 +122,7 @@ impl World {
             retention,
             guests,
             answers: BTreeMap::new(),
-            operator: plan.changes.then(|| Operator::new(NodeId::FIRST)),
+            operator: plan.changes.then(|| Operator::new(NodeId::FIRST, plan.replaces)),
             starts_at: vec![0; machines.len()],
             machines,
             network: Network::in_weather(weather),
@@ -406,6 +406,9 @@ impl World {
             requests.push(request);
         }
         if let Some(Newcomer(id)) = newcomer {
+            if known.nodes.get(&id).is_some_and(|node| node.replaces.is_some()) {
+                self.faults.count("a node comes for another");
+            }
             self.comes(id);
         }
     }

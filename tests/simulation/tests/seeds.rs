@@ -9,7 +9,7 @@ use vouch_simulation::{Plan, Pulls, Report, run};
 fn plan(seed: u64) -> Plan {
     let nodes = if seed.is_multiple_of(3) { 5 } else { 3 };
     let (changes, pulls) = (seed.is_multiple_of(2), seed / 4 % 2 == 1);
-    Plan { seed, nodes, faults_ms: 15_000, clients: 6, changes, guests: false, pulls, bug: None }
+    Plan { seed, nodes, faults_ms: 15_000, clients: 6, changes, replaces: false, guests: false, pulls, bug: None }
 }
 
 /// The same where what is gone is taken from others' disks.
@@ -20,6 +20,11 @@ fn with_pulls(seed: u64) -> Plan {
 /// The same with guests.
 fn with_guests(seed: u64) -> Plan {
     Plan { guests: true, pulls: false, ..plan(seed) }
+}
+
+/// The same in which nodes come for the places of others.
+fn with_replacements(seed: u64) -> Plan {
+    Plan { changes: true, replaces: true, ..plan(seed) }
 }
 
 fn must(plan: Plan) -> Report {
@@ -49,6 +54,16 @@ fn seeds_with_pulls() {
     println!("taken from others' disks: {pulls:?}");
     let Pulls { done, joins, repairs, cut_short, deaths } = pulls;
     assert!(joins > 0 && repairs > 0 && done > joins + repairs && cut_short > 0 && deaths > 0);
+}
+
+#[test]
+fn seeds_with_replacements() {
+    let mut came = 0;
+    for seed in 1..=20 {
+        came += must(with_replacements(seed)).faults.0.get("a node comes for another").copied().unwrap_or_default();
+    }
+    println!("{came} nodes came for the places of others");
+    assert!(came >= 10);
 }
 
 #[test]
@@ -101,7 +116,11 @@ fn fresh_seeds() {
     println!("the first seed is {seed}; VOUCH_SEED repeats it, VOUCH_SIMULATION_SECONDS says for how long");
     let mut all = Report::default();
     while began.elapsed() < Duration::from_secs(seconds) {
-        let next = if seed / 2 % 2 == 0 { plan(seed) } else { with_guests(seed) };
+        let next = match seed % 8 {
+            0 | 4 if seed / 8 % 2 == 0 => with_replacements(seed),
+            0 | 1 | 4 | 5 => plan(seed),
+            _ => with_guests(seed),
+        };
         let report = must(if only_pulls { with_pulls(seed) } else { next });
         all.pulls.add(report.pulls);
         all.virtual_ms += report.virtual_ms;

@@ -114,6 +114,8 @@ fn whoever_of_the_two_is_removed_meanwhile_the_other_is_one_like_all_others() {
 
     others.leaves(NodeId(4), &other.voters).unwrap();
     others.members_are(&other);
+    assert_eq!(others.replacements().next(), None);
+    assert_eq!(others.clone().replace(NodeId(2), invitation(), false, 0), Ok(NodeId(5)), "while the first one leaves");
     assert_eq!(steps(&mut other, &mut others, &[2, 3, 4]), [some((&[1, 2, 3], &[]))]);
     assert!(others.is_gone(NodeId(4)) && !others.is_gone(NodeId(2)));
     assert_eq!(others.replace(NodeId(2), invitation(), false, 0), Ok(NodeId(5)), "another may come for it");

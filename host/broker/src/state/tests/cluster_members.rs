@@ -2,9 +2,10 @@
 
 use vouch_cluster::{GroupMembers, MembersChange, NodeAddresses, NodeId};
 
+use super::snapshots::{section, with_section};
 use crate::record::{MembersChanged, NodeInvited, NodeJoined, NodeLeaves, NodeMoved, NodeReplaced, Record};
 use crate::state::snapshot::layouts;
-use crate::state::{Applied, Effect};
+use crate::state::{Applied, Effect, SnapshotError};
 use crate::testing::{RecordLog, read_snapshot};
 use crate::{RecordPosition, Refusal, State};
 
@@ -92,7 +93,7 @@ fn version(log: &RecordLog) -> Option<u8> {
     let bytes = log.state.snapshot(RecordPosition(1));
     let (_, read) = read_snapshot(&bytes).unwrap();
     assert_eq!(read.nodes(), log.state.nodes());
-    layouts(&bytes).find(|(section, _)| *section == 9).map(|(_, version)| version)
+    layouts(&bytes).find(|(number, _)| *number == 9).map(|(_, version)| version)
 }
 
 #[test]
@@ -108,6 +109,12 @@ fn a_node_replaces_another_and_the_snapshot_says_so_until_it_has_its_place() {
     assert_eq!(log.apply(replaces), Ok(Applied::Invited { node: NodeId(3) }));
     assert_eq!(log.effects, [Effect::Nodes]);
     assert_eq!((version(&log), log.state.nodes().nodes[&NodeId(3)].replaces), (Some(3), Some(NodeId(2))));
+    // The same without it is nothing that any version writes.
+    let bytes = log.state.snapshot(RecordPosition(1));
+    let (says, place) = bytes[section(&bytes, 9)].split_last_chunk::<9>().unwrap();
+    assert_eq!(place, &[1, 2, 0, 0, 0, 0, 0, 0, 0]);
+    let read = read_snapshot(&with_section(&bytes, 9, &[says, &[0]].concat())).map(drop);
+    assert!(matches!(read, Err(SnapshotError::Section { section: 9, .. })), "{read:?}");
     joins(&mut log, 3);
     log.apply(to(&[1, 2], &[3])).unwrap();
     assert!(!log.state.nodes().nodes[&NodeId(2)].is_leaving);
@@ -137,13 +144,19 @@ fn a_node_that_cannot_be_replaced_stays_as_it_is_and_why_is_said() {
         assert!(why.contains(says), "{why}");
     }
     assert_eq!(log.state.nodes(), &before);
+    // One that has come and on which nobody counts yet is gone at once.
+    let plain = invited(&log, None);
+    log.apply(plain).unwrap();
+    joins(&mut log, 4);
     let leaves = |node| Record::NodeLeaves(NodeLeaves { node: NodeId(node), by: String::new(), reason: String::new() });
+    log.apply(leaves(4)).unwrap();
+    assert!(log.state.nodes().is_gone(NodeId(4)));
     log.apply(to(&[1], &[2])).unwrap();
     log.apply(leaves(3)).unwrap();
-    assert_eq!(replace(&mut log, 2), Ok(Applied::Invited { node: NodeId(4) }), "nobody else is to take its place");
+    assert_eq!(replace(&mut log, 2), Ok(Applied::Invited { node: NodeId(5) }), "nobody else is to take its place");
     log.apply(leaves(2)).unwrap();
     let Err(Refusal::Conflict(why)) = replace(&mut log, 2) else { panic!("it leaves") };
     assert!(why.contains("node 2 leaves the cluster already"), "{why}");
     log.apply(to(&[1], &[])).unwrap();
-    assert_eq!(log.state.nodes().nodes[&NodeId(4)].replaces, None, "whose place it would take is gone");
+    assert_eq!(log.state.nodes().nodes[&NodeId(5)].replaces, None, "whose place it would take is gone");
 }
