@@ -21,8 +21,8 @@ fn every_request_has_these_bytes() {
         (joins, false, [&b"\x01\0\0\x02\0\0\0\0\0\0\0"[..], &[7; 32], b"\x03\0p:1\0\0"].concat()),
         (moved, true, b"\x01\x01\x01\x02\0\0\0\0\0\0\0\x03\0p:1\x03\0g:2".to_vec()),
         (NodeAsk::WhoLeads { address: "p:1".to_owned() }, false, b"\x01\x02\0\x03\0p:1".to_vec()),
+        (NodeAsk::MaySpare { node: NodeId(3) }, true, b"\x01\x06\x01\x03\0\0\0\0\0\0\0".to_vec()),
         (
-            NodeAsk::MaySpare { node: NodeId(3) },
             NodeAsk::Runs { node: NodeId(2), program: NodeVersion { version: "0.2.0".to_owned(), feature_level: 7 } },
             false,
             b"\x01\x05\0\x02\0\0\0\0\0\0\0\x07\0\0\0\x05\x000.2.0".to_vec(),

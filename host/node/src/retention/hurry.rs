@@ -52,10 +52,9 @@ impl Keeper {
         if !late && !pressed && !self.messages_wait_for_a_part(age).await? {
             return Ok(());
         }
-        if !full && self.of.shard.read(|state| state.cluster().names_snapshots()).await? {
-            if self.asks_for_a_name(covers) {
-                return Ok(());
-            }
+        let by_name = !full && self.of.shard.read(|state| state.cluster().names_snapshots()).await?;
+        if by_name && self.asks_for_a_name(covers) {
+            return Ok(());
         }
         // A snapshot covers more than the one before it: the log must go on for one, and it may stand still.
         if waits && covers.is_some() && self.nudged != covers {
