@@ -37,8 +37,9 @@ Examples:
     },
 }
 
-/// What is cleaned.
+/// What is cleaned. The command itself makes a group of the same name.
 #[derive(Debug, Args)]
+#[group(skip)]
 pub(crate) struct FenceClean {
     /// The binding whose databases are meant.
     #[arg(long, value_name = "NAME")]

@@ -232,12 +232,11 @@ mod tests {
         );
         // However long one takes to be made, parts end.
         const LARGEST: u64 = LARGEST_GROWN_PART;
-        assert!(requests.applied(at(200), true), "the next is due, and is being made from here on");
-        assert!(!requests.applied(at(200 + LARGEST - 1), true));
-        assert!(requests.applied(at(200 + LARGEST), true));
-        assert!(!requests.applied(at(200 + LARGEST + 1), true), "once");
+        assert!(!requests.applied(at(149 + LARGEST), true), "one is being made, of what lies before 150");
+        assert!(requests.applied(at(150 + LARGEST), true));
+        assert!(!requests.applied(at(151 + LARGEST), true), "once");
         requests.named(LogPosition(300 + LARGEST), Vec::new());
-        assert!(!requests.applied(at(200 + 2 * LARGEST), true) && requests.applied(at(300 + 2 * LARGEST), true));
+        assert!(!requests.applied(at(299 + 2 * LARGEST), true) && requests.applied(at(300 + 2 * LARGEST), true));
         // What makes room waits for nobody.
         assert!(requests.next().target.is_some());
         requests.want_here(LogPosition(150));
