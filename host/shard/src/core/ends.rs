@@ -3,7 +3,7 @@
 use vouch_broker::{NotDone, NothingStored};
 use vouch_commitlog::EntryKind;
 
-use super::{Command, Core, EntryToAppend, Request};
+use super::{Command, Core, EntryToAppend, Hearer, Request};
 
 impl Core {
     /// The log takes no more writes: nothing that is not durable is ever acknowledged.
@@ -55,6 +55,7 @@ impl Core {
                 self.answer(proposal.told, proposal.cost, Err(refused()));
             }
             Request::Receive(poll) => self.commands.push_back(Command::AnswerReceive(poll.waiter, Err(refused()))),
+            Request::HandOver(_, reply) => self.answer(Hearer::Caller(reply), 0, Err(refused())),
             Request::Lead(look) => look(Err(why.clone())),
             _ => {}
         }

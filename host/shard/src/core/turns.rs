@@ -13,7 +13,11 @@ const PATIENCE_MIN: Duration = Duration::from_micros(100);
 impl Core {
     pub(super) fn request(&mut self, request: Request, outside: &dyn Outside) {
         match request {
-            Request::Propose(_) | Request::ProposeIf(..) | Request::Receive(_) | Request::Lead(_)
+            Request::Propose(_)
+            | Request::ProposeIf(..)
+            | Request::Receive(_)
+            | Request::Lead(_)
+            | Request::HandOver(..)
                 if self.term_begins() =>
             {
                 self.early.push((self.now.at, request))

@@ -9,6 +9,7 @@ use vouch_consensus::{AppendAnswer, EntryId, NodeId, Said};
 use super::bench::Bench;
 use super::following::{append, entries, records};
 use crate::core::{Claim, Request};
+use crate::reply::Reply;
 
 /// Passes time until it asks for votes, and lets node 2 give its own; the term that it leads then.
 fn elect(bench: &mut Bench) -> u64 {
@@ -90,12 +91,20 @@ fn what_is_asked_while_a_term_begins_waits_for_that() {
     let put = TopicPut { name: ResourceName::plain("t"), config: TopicConfig::default(), expected_revision: None };
     let (request, mut outcomes) = Bench::propose(|out| _ = put.encode(out));
     bench.turn(vec![request]);
-    assert!(outcomes.try_recv().is_err() && bench.entries().len() == 1);
+    // Of an operator, too: that it does not lead, or stops, would be wrong.
+    let (reply, mut handed) = Reply::new();
+    bench.turn(vec![Request::HandOver(NodeId(9), reply)]);
+    assert!(outcomes.try_recv().is_err() && handed.try_recv().is_err() && bench.entries().len() == 1);
     bench.sync();
     has(&mut bench, term, 1);
     bench.sync();
     has(&mut bench, term, 3);
     assert!(outcomes.try_recv().unwrap().unwrap()[0].is_ok());
+    let told = handed.try_recv().unwrap();
+    assert!(
+        matches!(&told, Err(NotDone::Refused(why)) if why.to_string().contains("node 9 does not vote")),
+        "{told:?}"
+    );
 }
 
 #[test]
