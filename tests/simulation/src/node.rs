@@ -264,7 +264,9 @@ impl Node {
             self.core.step(Event::Request(Request::Sealed(vec![sealed])), &self.around);
         }
         for told in told {
-            if let Some(what) = self.sealed.get(&told.position).and_then(|own| own.differs(told)) {
+            let own = self.sealed.get(&told.position);
+            outside.trace.compared += u64::from(own.is_some());
+            if let Some(what) = own.and_then(|own| own.differs(told)) {
                 let position = told.position;
                 outside
                     .trace

@@ -28,6 +28,8 @@ pub struct Plan {
     /// Each machine lets go of its log by itself, and who lacks what is gone takes it from another one's disk. Not where there are
     /// guests.
     pub pulls: bool,
+    /// Whoever leads names positions for snapshots, and what all have there is held against what it tells.
+    pub names: bool,
     /// What is done wrong, if anything is.
     pub bug: Option<Injected>,
 }
@@ -51,6 +53,8 @@ pub struct Report {
     pub from_snapshots: u64,
     /// What was taken from others' disks.
     pub pulls: Pulls,
+    /// How often a machine held what it had at a named position against what its leader told.
+    pub compared: u64,
     /// Answers of guests with something staged, by what came of them.
     pub answers: BTreeMap<Fate, u64>,
     /// Of all that happened: equal for equal runs.

@@ -13,6 +13,8 @@ pub(crate) struct Trace {
     digest: u64,
     pub(crate) now: u64,
     wrong: Option<String>,
+    /// How often a machine held what it had at a named position against what its leader told.
+    pub(crate) compared: u64,
 }
 
 impl Trace {

@@ -105,7 +105,7 @@ impl World {
         let snapshots = retention.is_some() || plan.guests && !plan.changes && of_guests.chance(2);
         let mood = Mood::drawn(&mut rng);
         for machine in machines.iter_mut().filter(|_| snapshots) {
-            machine.snapshots = Some(Snapshots::new(Rng::new(releases.next())));
+            machine.snapshots = Some(Snapshots::new(Rng::new(releases.next()), plan.names));
         }
         let catch_up = plan.pulls.then(|| 8 << Rng::new(plan.seed ^ PULLS).below(4) << 10);
         machines.iter_mut().for_each(|machine| machine.catch_up = catch_up);
@@ -421,7 +421,7 @@ impl World {
             machine.left = next != id;
             if let Some(first) = self.machines.first().filter(|first| first.catch_up.is_some()) {
                 machine.catch_up = first.catch_up;
-                machine.snapshots = Some(Snapshots::new(Rng::new(self.rng.next())));
+                machine.snapshots = Some(Snapshots::new(Rng::new(self.rng.next()), self.plan.names));
             }
             self.machines.push(machine);
             self.starts_at.push(self.now + 1 + self.rng.below(500));
@@ -522,6 +522,7 @@ impl World {
             faults: self.faults.clone(),
             terms: self.committed.terms() as u64,
             recycled: self.machines.iter().map(|machine| machine.recycled).sum(),
+            compared: self.trace.compared,
             from_snapshots: self.machines.iter().map(|machine| machine.began_from_one).sum(),
             pulls: self.pulls,
             answers: self.answers.clone(),

@@ -97,7 +97,18 @@ fn plan(name: &str, seed: u64, bug: Option<Injected>) -> Plan {
     let changes = OF_MEMBERS.contains(&name);
     let nodes = if seed.is_multiple_of(4) && !changes { 5 } else { 3 };
     let faults_ms = [4_000, 8_000, 15_000][(seed % 3) as usize];
-    Plan { seed, nodes, faults_ms, clients: 6, changes, replaces: false, guests: OF_GUESTS.contains(&name), pulls, bug }
+    Plan {
+        seed,
+        nodes,
+        faults_ms,
+        clients: 6,
+        changes,
+        replaces: false,
+        guests: OF_GUESTS.contains(&name),
+        pulls,
+        names: false,
+        bug,
+    }
 }
 
 fn search(name: &str, bug: Injected) -> Option<(u64, Duration, Box<Failure>)> {

@@ -9,7 +9,18 @@ use vouch_simulation::{Plan, Pulls, Report, run};
 fn plan(seed: u64) -> Plan {
     let nodes = if seed.is_multiple_of(3) { 5 } else { 3 };
     let (changes, pulls) = (seed.is_multiple_of(2), seed / 4 % 2 == 1);
-    Plan { seed, nodes, faults_ms: 15_000, clients: 6, changes, replaces: false, guests: false, pulls, bug: None }
+    Plan {
+        seed,
+        nodes,
+        faults_ms: 15_000,
+        clients: 6,
+        changes,
+        replaces: false,
+        guests: false,
+        pulls,
+        names: false,
+        bug: None,
+    }
 }
 
 /// The same where what is gone is taken from others' disks.
@@ -67,6 +78,16 @@ fn seeds_with_replacements() {
 }
 
 #[test]
+fn seeds_in_which_positions_are_named() {
+    let mut compared = 0;
+    for plan in (1..=10).flat_map(|seed| [plan(seed), with_pulls(seed), with_replacements(seed), with_guests(seed)]) {
+        compared += must(Plan { names: true, ..plan }).compared;
+    }
+    println!("{compared} times a machine had what its leader told");
+    assert!(compared > 100);
+}
+
+#[test]
 fn seeds_with_guests() {
     let mut answers = BTreeMap::<_, u64>::new();
     for seed in 1..=10 {
@@ -121,6 +142,7 @@ fn fresh_seeds() {
             0 | 1 | 4 | 5 => plan(seed),
             _ => with_guests(seed),
         };
+        let next = Plan { names: seed / 16 % 2 == 1, ..next };
         let report = must(if only_pulls { with_pulls(seed) } else { next });
         all.pulls.add(report.pulls);
         all.virtual_ms += report.virtual_ms;

@@ -37,7 +37,7 @@ pub(crate) const MAX_SEGMENTS: usize = 50_000;
 pub(crate) const MAX_FUNCTIONS: usize = 100_000;
 /// Most bytes in the body of one function: time grows with its square, 1 MiB takes 40 s. The interpreter in components that are made
 /// from Python has one of 427 KB.
-pub(crate) const MAX_FUNCTION_BYTES: usize = 512 << 10;
+pub(crate) const MAX_FUNCTION_BYTES: usize = 448 << 10;
 /// Most locals of one function, parameters not included.
 pub(crate) const MAX_LOCALS: usize = 10_000;
 /// Most blocks in one another in one function.

@@ -61,12 +61,14 @@ pub(crate) struct Snapshots {
     all_have: u64,
     /// The power may go while a segment leaves the log, or comes to be.
     pub(crate) cuts: bool,
+    /// With each of its own it lets the log name a position, if it leads.
+    pub(crate) names: bool,
     rng: Rng,
 }
 
 impl Snapshots {
-    pub(crate) fn new(rng: Rng) -> Self {
-        Self { kept: Vec::new(), due: 0, all_have: 0, cuts: true, rng }
+    pub(crate) fn new(rng: Rng, names: bool) -> Self {
+        Self { kept: Vec::new(), due: 0, all_have: 0, cuts: true, names, rng }
     }
 
     /// The disk was replaced, and they with it.
@@ -139,7 +141,7 @@ impl Machine {
             trace.line(format!("{} takes a snapshot behind {}", node.id, last.index));
             snapshots.keep(*last, node.core.state());
             // Whoever leads lets the others make one, too.
-            asks.push(Request::NameSnapshot);
+            asks.extend(snapshots.names.then_some(Request::NameSnapshot));
             // As the product does, where names that are missing are learned again.
             let covers = !node.pulls || snapshots.kept.len() > 1;
             asks.extend(snapshots.before().filter(|_| covers).map(|older| Request::Covered(older.index)));
