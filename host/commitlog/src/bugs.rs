@@ -59,6 +59,8 @@ bugs! {
     ACK_BEFORE_SYNC
     /// A failed sync is tried again instead of ending the log.
     SYNC_AGAIN_AFTER_ERROR
+    /// Blocks that were never written before are synced once, as if that changed no metadata.
+    NEW_BLOCKS_SYNCED_ONCE
     /// All syncs go through one open file description, so one may use up the error of another.
     SHARED_SYNC_DESCRIPTION
     /// A kept group behind a lost one is taken for interior damage.

@@ -1,6 +1,7 @@
 //! What can go wrong, by operation.
 
 mod replicas;
+mod told_again;
 
 use std::error::Error;
 use std::io;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use self::replicas::{AppendSpanError, CutError};
+pub(crate) use self::told_again::ToldAgain;
 use crate::{Checkpoint, ConfigError, LogPosition, Shortage};
 
 /// Which operation on the disk failed.

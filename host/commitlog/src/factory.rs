@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::Shortage;
 use crate::disk::{Disk, File, Mapping};
 use crate::format::{SEGMENT_HEADER_LEN, SegmentHeader};
-use crate::segment::{WriteSegment, file_name};
+use crate::segment::{WriteSegment, WrittenBlocks, file_name};
 use crate::spares::{Spares, parse_spare_name};
 
 /// Everything the segments of one log have in common.
@@ -69,8 +69,7 @@ impl SegmentFactory {
     ) -> io::Result<WriteSegment> {
         let sync_files = self.open_for_sync(name)?;
         let mapping = file.map(self.segment_size)?;
-        let (name, end) = (file_name(start), start + self.segment_size);
-        Ok(WriteSegment { start, end, recycled, name, file, sync_files, mapping })
+        self.segment(start, recycled, file, sync_files, mapping)
     }
 
     /// Opens a segment that readers have mapped, to write on in it.
@@ -81,7 +80,22 @@ impl SegmentFactory {
         let recycled = header.ok_or(io::ErrorKind::InvalidData)?.recycled;
         let name = file_name(start);
         let (file, sync_files) = (self.disk.open(&name)?, self.open_for_sync(&name)?);
-        Ok(WriteSegment { start, end: start + self.segment_size, recycled, name, file, sync_files, mapping })
+        self.segment(start, recycled, file, sync_files, mapping)
+    }
+
+    fn segment(
+        &self,
+        start: u64,
+        recycled: bool,
+        file: Arc<dyn File>,
+        sync_files: Vec<Arc<dyn File>>,
+        mapping: Arc<dyn Mapping>,
+    ) -> io::Result<WriteSegment> {
+        let (name, end) = (file_name(start), start + self.segment_size);
+        // A copy that somebody put back may have holes where payloads were zeros.
+        let all = recycled && file.next_hole(0)? >= self.segment_size;
+        let written = WrittenBlocks::new(if all { start..end } else { start..self.first_entry(start) });
+        Ok(WriteSegment { start, end, recycled, name, file, sync_files, mapping, written })
     }
 
     fn open_for_sync(&self, name: &str) -> io::Result<Vec<Arc<dyn File>>> {
@@ -167,8 +181,10 @@ impl SegmentFactory {
         if file.size()? != self.segment_size {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it has not the size of a segment"));
         }
-        // A copy that somebody put back may have holes where payloads were zeros.
-        file.reserve(0, self.segment_size)?;
+        // Reserved, they would not be told from written blocks any more once they were read.
+        if file.next_hole(0)? < self.segment_size {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it has holes"));
+        }
         let header = SegmentHeader { recycled: true, ..self.header(start) };
         file.write_at(0, &mut [IoSlice::new(&header.encode())])?;
         #[cfg(any(test, feature = "simulated-disk"))]

@@ -3,6 +3,7 @@
 mod cut;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -27,11 +28,11 @@ pub enum Durable {
 /// Takes reports; called from a sync thread, and must neither block nor panic.
 pub(crate) type OnDurable = Box<dyn Fn(Durable) + Send + Sync>;
 
-/// A sync to be run: everything in `[from, to)`.
+/// A sync to be run.
 pub(crate) struct SyncJob {
     id: u64,
     slot: usize,
-    from: u64,
+    positions: Range<u64>,
     segments: Vec<Arc<WriteSegment>>,
 }
 
@@ -48,8 +49,8 @@ impl SyncJob {
     /// that the first one lost.
     pub(crate) fn run(&self) -> Result<(), IoFailure> {
         for segment in &self.segments {
-            if let Err(cause) = segment.sync_files[self.slot].sync() {
-                let offset = segment.offset(self.from.max(segment.start));
+            if let Err(cause) = segment.sync(self.slot, &self.positions) {
+                let offset = segment.offset(self.positions.start.max(segment.start));
                 return Err(IoFailure { segment: segment.name.clone(), offset, operation: Operation::Sync, cause });
             }
         }
@@ -217,7 +218,7 @@ impl GroupCommit {
         if crate::bugs::ACK_BEFORE_SYNC.injected() {
             self.count(state, id);
         }
-        Some(SyncJob { id, slot, from, segments })
+        Some(SyncJob { id, slot, positions: from..to, segments })
     }
 
     /// Sleeps until there is a sync to run or something to report; `None` when the thread should end.

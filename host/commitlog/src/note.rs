@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use crate::Shortage;
 use crate::disk::{Disk, File, RealDisk};
+use crate::error::ToldAgain;
 
 mod slots;
 #[cfg(test)]
@@ -71,20 +72,13 @@ pub struct NoteFile {
     name: String,
     /// `None`: nothing was noted yet, and there is no file.
     open: Option<Open>,
-    failed: Option<Failure>,
+    failed: Option<ToldAgain>,
 }
 
 /// The file, and what it says for certain.
 struct Open {
     file: Arc<dyn File>,
     newest: Newest,
-}
-
-/// An error that is told again and again.
-struct Failure {
-    kind: io::ErrorKind,
-    errno: Option<i32>,
-    told: String,
 }
 
 impl NoteFile {
@@ -181,7 +175,7 @@ impl NoteFile {
             }
             Err((open, error)) => {
                 self.open = open;
-                self.failed = Some(Failure::of(&error));
+                self.failed = Some(ToldAgain::of(&error));
                 Err(error)
             }
         }
@@ -277,17 +271,4 @@ fn place(file: &dyn File, note: &Newest) -> io::Result<()> {
 
 fn io_error(action: &'static str, file: PathBuf) -> impl FnOnce(io::Error) -> NoteError {
     move |source| NoteError::Io { action, file, source }
-}
-
-impl Failure {
-    fn of(error: &io::Error) -> Self {
-        Self { kind: error.kind(), errno: error.raw_os_error(), told: error.to_string() }
-    }
-
-    fn again(&self) -> io::Error {
-        match self.errno {
-            Some(errno) => io::Error::from_raw_os_error(errno),
-            None => io::Error::new(self.kind, self.told.clone()),
-        }
-    }
 }

@@ -7,10 +7,12 @@
 mod cut;
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::error::ToldAgain;
 use crate::factory::SegmentFactory;
 use crate::format::{ENTRY_HEADER_LEN, SEGMENT_HEADER_LEN};
 use crate::group_commit::IoFailure;
@@ -37,6 +39,9 @@ struct Frontier {
     current: Arc<WriteSegment>,
     next: Option<Arc<WriteSegment>>,
     horizon: Horizon,
+    /// Why the next segment could not be created, other than for a shortage. It is not tried again: what is left of the
+    /// attempt would hide the cause.
+    broken: Option<ToldAgain>,
 }
 
 /// What there is for entries behind the log's end.
@@ -49,8 +54,8 @@ pub(crate) struct SpaceAhead {
 
 /// What one step did.
 pub(crate) enum Step {
-    /// Zeros were written to this file; sync it, so that no commit has to.
-    Filled(Arc<WriteSegment>),
+    /// Zeros were written to these positions of a segment; sync them, so that no commit has to.
+    Filled(Arc<WriteSegment>, Range<u64>),
     /// The next segment was created.
     Created,
     /// More of a segment that was made of a used file may be written; that is durable already.
@@ -98,7 +103,7 @@ impl Preallocator {
             // More than a segment ahead would need two segments ahead.
             zero_ahead: zero_ahead.min(factory.segment_size),
             factory,
-            frontier: Mutex::new(Frontier { current, next: None, horizon }),
+            frontier: Mutex::new(Frontier { current, next: None, horizon, broken: None }),
             ready: AtomicU64::new(ready),
             short: AtomicU8::new(0),
             urgent: AtomicBool::new(false),
@@ -139,7 +144,7 @@ impl Preallocator {
             Some(next) if ready < next.end => (next.clone(), ready.max(self.factory.first_entry(next.start))),
             Some(_) => return Ok(Step::Enough),
             None => {
-                let next = self.create(frontier.current.end)?;
+                let next = self.create(&mut frontier)?;
                 self.ready.store(self.factory.first_entry(next.start), Ordering::Release);
                 frontier.next = Some(next);
                 return Ok(Step::Created);
@@ -156,7 +161,7 @@ impl Preallocator {
             .write_at(segment.offset(ready), &mut [IoSlice::new(&ZEROS[..len as usize])])
             .map_err(|cause| prepare_failure(&segment.name, segment.offset(ready), cause))?;
         self.ready.store(ready + len, Ordering::Release);
-        Ok(Step::Filled(segment))
+        Ok(Step::Filled(segment, ready..ready + len))
     }
 
     /// Where the prepared space should end. The next segment's header is no space for entries, and no segment behind
@@ -205,9 +210,19 @@ impl Preallocator {
         Ok(())
     }
 
-    fn create(&self, start: u64) -> Result<Arc<WriteSegment>, IoFailure> {
-        let created = self.factory.create(start).map(Arc::new);
-        created.map_err(|cause| prepare_failure(&file_name(start), 0, cause))
+    /// The segment behind the current one.
+    fn create(&self, frontier: &mut Frontier) -> Result<Arc<WriteSegment>, IoFailure> {
+        let start = frontier.current.end;
+        let failed = |cause| prepare_failure(&file_name(start), 0, cause);
+        if let Some(broken) = &frontier.broken {
+            return Err(failed(broken.again()));
+        }
+        self.factory.create(start).map(Arc::new).map_err(|cause| {
+            if Shortage::of(&cause).is_none() {
+                frontier.broken = Some(ToldAgain::of(&cause));
+            }
+            failed(cause)
+        })
     }
 
     /// Sees to it that the current segment is prepared up to `end`.
@@ -247,7 +262,7 @@ impl Preallocator {
     pub(crate) fn next(&self) -> Result<Arc<WriteSegment>, IoFailure> {
         let mut frontier = self.lock_urgently();
         if frontier.next.is_none() {
-            frontier.next = Some(self.note_shortage(self.create(frontier.current.end))?);
+            frontier.next = Some(self.note_shortage(self.create(&mut frontier))?);
         }
         Ok(frontier.next.clone().expect("it was set just above"))
     }

@@ -103,8 +103,11 @@ pub(crate) fn fill(space: &Preallocator, appended: u64) -> Result<bool, IoFailur
     match space.step(appended)? {
         Step::Enough => Ok(false),
         Step::Created | Step::Raised => Ok(true),
-        Step::Filled(segment) => match segment.file.sync() {
-            Ok(()) => Ok(true),
+        Step::Filled(segment, filled) => match segment.file.sync_new_blocks() {
+            Ok(()) => {
+                segment.written.add(&filled);
+                Ok(true)
+            }
             // Whatever the cause: entries in the same file may be lost with the zeros.
             Err(cause) => {
                 Err(IoFailure { segment: segment.name.clone(), offset: 0, operation: Operation::Sync, cause })

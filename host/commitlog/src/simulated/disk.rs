@@ -25,6 +25,8 @@ pub(super) struct Inode {
     high: u64,
     /// Blocks are there up to here, written or reserved.
     allocated: u64,
+    /// Blocks are written ones up to here, durably.
+    written: u64,
     failures: u64,
 }
 
@@ -34,6 +36,8 @@ pub(super) struct State {
     pub(super) inodes: Vec<Inode>,
     pub(super) events: Vec<DiskEvent>,
     faults: Vec<SimFault>,
+    /// The journal was aborted.
+    aborted: bool,
     bytes_read: u64,
     /// Ranges of files that the medium cannot read any more.
     unreadable: Vec<(usize, std::ops::Range<u64>)>,
@@ -50,6 +54,11 @@ impl State {
 }
 
 impl State {
+    /// Whether anything can be changed for good.
+    fn changes(&self) -> io::Result<()> {
+        if self.aborted { Err(rustix::io::Errno::ROFS.into()) } else { Ok(()) }
+    }
+
     /// Whether there is enough for what takes memory, and perhaps a descriptor.
     fn enough(&self, opens: bool) -> io::Result<()> {
         if self.faults.contains(&SimFault::Memory) {
@@ -97,7 +106,7 @@ impl SimDisk {
         let names = base.keys().cloned().zip(0..).collect();
         let inode = |data: &Vec<u8>| {
             let len = data.len() as u64;
-            Inode { data: data.clone(), high: len, allocated: len, failures: 0 }
+            Inode { data: data.clone(), high: len, allocated: len, written: len, failures: 0 }
         };
         let inodes = base.values().map(inode).collect();
         Self(Arc::new(Mutex::new(State {
@@ -106,6 +115,7 @@ impl SimDisk {
             inodes,
             events: Vec::new(),
             faults: Vec::new(),
+            aborted: false,
             bytes_read: 0,
             unreadable: Vec::new(),
             handed_out: HandedOut::default(),
@@ -113,8 +123,13 @@ impl SimDisk {
     }
 
     /// The same disk after the first `events`, as the next process finds it when this one was killed: what was not
-    /// synced can be read, and can still be lost.
+    /// synced can be read, and can still be lost. Where the journal was aborted nothing can be done before the file system
+    /// is mounted again, and then what was lost cannot be read.
     pub fn fork(&self, events: usize) -> Self {
+        let lost = |event: &DiskEvent| matches!(event, DiskEvent::BlocksLost { .. });
+        if self.lock().events[..events].iter().any(lost) {
+            return Self::new(self.after_power_cut(events, PowerLoss::Nothing, &mut Rng::new(0)));
+        }
         let state = self.lock();
         let fork = Self::new(state.base.clone());
         for event in &state.events[..events] {
@@ -287,6 +302,7 @@ impl Disk for SimDisk {
         if state.names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        state.changes()?;
         state.enough(true)?;
         if state.faults.contains(&SimFault::NoSpace) {
             return Err(no_space());
@@ -312,6 +328,7 @@ impl Disk for SimDisk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.lock();
+        state.changes()?;
         state.enough(false)?;
         if SimFile::take_fault(&mut state, SimFault::Remove) {
             return Err(io_error());
@@ -329,6 +346,7 @@ impl Disk for SimDisk {
         if !state.names.contains_key(from) {
             return Err(io::ErrorKind::NotFound.into());
         }
+        state.changes()?;
         state.enough(false)?;
         rename(&mut state.names, from, to);
         state.events.push(DiskEvent::Rename { from: from.to_owned(), to: to.to_owned() });
@@ -339,6 +357,7 @@ impl Disk for SimDisk {
         if SimFile::take_fault(&mut self.lock(), SimFault::SyncDirectory) {
             return Err(io_error());
         }
+        self.lock().changes()?;
         self.record(DiskEvent::SyncDirectory);
         Ok(())
     }
@@ -369,6 +388,7 @@ impl File for SimFile {
 
     fn set_size(&self, size: u64) -> io::Result<()> {
         let mut state = self.disk.lock();
+        state.changes()?;
         state.inodes[self.inode].data.resize(size as usize, 0);
         state.events.push(DiskEvent::Size { inode: self.inode, size });
         Ok(())
@@ -414,12 +434,20 @@ impl File for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.lock();
+        state.changes()?;
+        let Inode { high, written, .. } = state.inodes[self.inode];
+        if high > written && Self::take_fault(&mut state, SimFault::NewBlocks) {
+            state.aborted = true;
+            state.events.push(DiskEvent::BlocksLost { inode: self.inode, from: written });
+            return Ok(());
+        }
         if Self::take_fault(&mut state, SimFault::Sync) {
             state.inodes[self.inode].failures += 1;
             state.events.push(DiskEvent::WritebackFailed { inode: self.inode });
         }
         let mut seen = self.seen.lock().unwrap();
         let failures = state.inodes[self.inode].failures;
+        state.inodes[self.inode].written = high.next_multiple_of(4096);
         // What is still pending reaches the disk, whatever happened before.
         state.events.push(DiskEvent::Sync { inode: self.inode });
         if std::mem::replace(&mut *seen, failures) < failures {
@@ -430,6 +458,7 @@ impl File for SimFile {
 
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
         let mut state = self.disk.lock();
+        state.changes()?;
         state.enough(false)?;
         if state.faults.contains(&SimFault::NoSpace) {
             return Err(no_space());

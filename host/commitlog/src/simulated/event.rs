@@ -55,6 +55,14 @@ pub enum DiskEvent {
         /// The file.
         inode: usize,
     },
+    /// The journal was aborted while blocks of a file became written ones: what was written from here on since the last sync
+    /// reads as zeros after a power cut. All that was pending before it is durable.
+    BlocksLost {
+        /// The file.
+        inode: usize,
+        /// The first of these bytes.
+        from: u64,
+    },
     /// The medium gives other bytes than were written, long after they were.
     Rotted {
         /// The file.
@@ -111,6 +119,9 @@ pub enum SimFault {
     Write,
     /// A sync finds that the write-back failed.
     Sync,
+    /// The journal is aborted in the next sync of blocks that are new: that one succeeds all the same, and from then on
+    /// nothing does but reads and writes into memory ([`crate::disk::File::sync_new_blocks`]).
+    NewBlocks,
     /// A sync of the folder fails.
     SyncDirectory,
     /// A write of zeros stops half-way with EIO.

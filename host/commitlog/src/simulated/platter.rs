@@ -100,6 +100,12 @@ impl Platter {
                 let file = &mut self.files[*inode];
                 file.adrift.extend(std::mem::take(&mut file.pending).into_iter().flat_map(Change::sectors));
             }
+            DiskEvent::BlocksLost { inode, from } => {
+                let file = &mut self.files[*inode];
+                for change in std::mem::take(&mut file.pending) {
+                    apply(&mut file.durable, &change, |sector| ((sector * SECTOR) as u64) < *from);
+                }
+            }
             DiskEvent::Rotted { inode, offset, data, .. } => {
                 let (from, to) = (*offset as usize, *offset as usize + data.len());
                 self.files[*inode].durable[from..to].copy_from_slice(data);

@@ -136,6 +136,11 @@ fn a_second_sync_after_a_failed_one() {
 }
 
 #[test]
+fn new_blocks_that_are_synced_once() {
+    faults_catch(&bugs::NEW_BLOCKS_SYNCED_ONCE);
+}
+
+#[test]
 fn a_success_that_counts_although_an_overlapping_sync_got_the_error() {
     faults_catch(&bugs::SHARED_SYNC_DESCRIPTION);
 }

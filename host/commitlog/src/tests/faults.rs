@@ -18,9 +18,10 @@ pub(super) fn violation(seed: u64) -> Option<String> {
     let fault_at = rng.below(60);
     for number in 0..120 {
         if number == fault_at {
-            match rng.below(3) {
+            match rng.below(4) {
                 0 => run.log.disk.inject(SimFault::Write),
                 1 => run.log.disk.inject(SimFault::Sync),
+                2 => run.log.disk.inject(SimFault::NewBlocks),
                 _ => {
                     let end = run.log.appender.appended().0 - 1;
                     let name = file_name(end - end % config().segment_size);
@@ -161,4 +162,22 @@ fn a_full_disk_refuses_entries_and_goes_on_when_there_is_space() {
     let entries: Vec<_> = run.submitted.iter().map(|submitted| submitted.entry.clone()).collect();
     let opened = open(run.close()).unwrap();
     assert_eq!(opened.entries[..entries.len()], entries);
+}
+
+/// Where the appender and the filler both want the next segment, and it cannot be created, either may be the one to tell.
+#[test]
+fn a_segment_that_cannot_be_created_is_told_with_its_cause_however_often_it_is_tried() {
+    let run = Run::new(Image::new(), Rng::new(1));
+    run.log.disk.inject(SimFault::SyncDirectory);
+    // What was begun cannot be taken away either.
+    run.log.disk.inject(SimFault::Remove);
+    let space = run.log.appender.space.clone();
+    let first = loop {
+        match space.step(config().segment_size) {
+            Ok(_) => {}
+            Err(failure) => break failure,
+        }
+    };
+    let again = space.next().err().expect("it cannot be created");
+    assert_eq!((first.segment, first.cause.raw_os_error()), (again.segment, again.cause.raw_os_error()));
 }

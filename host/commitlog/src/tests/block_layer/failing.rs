@@ -29,23 +29,30 @@ fn suffer(scratch: &Scratch, base: &[u8], fault: DiskFault, rng: &mut Rng) -> Re
     let run = Run::open(&disk.log(), disk.write_log(), History::default(), Rng::new(rng.next()));
     // Recovery met the fault: the log did not open, and has promised nothing.
     let Ok(mut run) = run else { return Ok(true) };
-    let met = match run.work(ENTRIES).and_then(|()| run.wait_until(0)) {
-        Ok(()) => false,
-        Err(Stopped::Refused(AppendError::Poisoned(_))) => true,
-        Err(other) => return Err(other.to_string()),
+    let stopped = run.work(ENTRIES).and_then(|()| run.wait_until(0)).err();
+    let poisoned = match &stopped {
+        Some(Stopped::Refused(AppendError::Poisoned(_))) => true,
+        // Met while the next segment was prepared: nothing of the log is in what was not written.
+        Some(Stopped::Refused(AppendError::Short { shortage: Shortage::Space, .. }))
+            if fault.kind == FaultKind::NoSpace =>
+        {
+            false
+        }
+        Some(other) => return Err(other.to_string()),
+        None => false,
     };
-    if met && !matches!(run.append(EntryKind::Records, 10), Err(AppendError::Poisoned(_))) {
+    if poisoned && !matches!(run.append(EntryKind::Records, 10), Err(AppendError::Poisoned(_))) {
         return Err("a poisoned log takes an entry".to_owned());
     }
     let folder = disk.log();
     let history = run.abandon();
-    if met {
+    if poisoned {
         reported_once(&history, &folder)?;
     }
     let life = Life::of(base.to_vec(), disk, history)?;
     let cuts = LOSSES.map(|loss| Cut { requests: life.requests.len(), loss, seed: rng.next() });
     life.judge(scratch, &cuts)?;
-    Ok(met)
+    Ok(stopped.is_some())
 }
 
 /// What is said of a failure: once, with file and cause, and nothing becomes durable afterwards.
