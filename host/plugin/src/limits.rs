@@ -38,6 +38,10 @@ pub struct Limits {
     /// Deliveries in a second to a component that consumes; kept by whoever delivers. 1 – 100 000; none: as fast as it goes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<u32>,
+    /// Bytes that the answers of a component that consumes may put into the log in a second: what they publish and keep; kept by
+    /// whoever delivers. What is more than 256 KiB in one answer counts four times, since everybody's messages wait for it.
+    /// 64 KiB – 1 GiB; 16 MiB.
+    pub effects_rate: ByteSize,
 }
 
 impl Default for Limits {
@@ -53,6 +57,7 @@ impl Default for Limits {
             sql_bytes: ByteSize::mib(1),
             state: ByteSize::mib(64),
             rate: None,
+            effects_rate: ByteSize::mib(16),
         }
     }
 }
@@ -90,6 +95,8 @@ impl Limits {
     pub const STATE: (ByteSize, ByteSize) = (ByteSize::kib(1), ByteSize::mib(512));
     /// Bounds of [`Limits::rate`].
     pub const RATE: (u32, u32) = (1, 100_000);
+    /// Bounds of [`Limits::effects_rate`].
+    pub const EFFECTS_RATE: (ByteSize, ByteSize) = (ByteSize::kib(64), ByteSize::mib(1024));
 
     /// Checks every field against its bounds.
     ///
@@ -105,6 +112,7 @@ impl Limits {
         within("sql_rows", self.sql_rows, Self::SQL_ROWS, ToString::to_string)?;
         within("sql_bytes", self.sql_bytes, Self::SQL_BYTES, ToString::to_string)?;
         within("state", self.state, Self::STATE, ToString::to_string)?;
+        within("effects_rate", self.effects_rate, Self::EFFECTS_RATE, ToString::to_string)?;
         self.rate.map_or(Ok(()), |rate| within("rate", rate, Self::RATE, ToString::to_string))
     }
 }
@@ -143,6 +151,7 @@ mod tests {
         let requests: Set = |l, v| l.http_requests = u32::try_from(v).unwrap();
         let state: Set = |l, v| l.state = ByteSize(v);
         let rate: Set = |l, v| l.rate = Some(u32::try_from(v).unwrap());
+        let effects_rate: Set = |l, v| l.effects_rate = ByteSize(v);
         for (field, set, least, most) in [
             ("deadline", ms, 10, 60_000),
             ("memory", memory, 1 << 20, 256 << 20),
@@ -152,6 +161,7 @@ mod tests {
             ("http_requests", requests, 1, 256),
             ("state", state, 1 << 10, 512 << 20),
             ("rate", rate, 1, 100_000),
+            ("effects_rate", effects_rate, 64 << 10, 1 << 30),
         ] {
             for (value, fits) in [(least - 1, false), (least, true), (most, true), (most + 1, false)] {
                 let outcome = check(|l| set(l, value));

@@ -24,7 +24,7 @@ pub(crate) enum Fallback {
 #[derive(Debug, Default, Args)]
 pub(crate) struct BindingSettings {
     /// The whole binding as a JSON file, as the HTTP API takes it. Excludes the other settings.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["plugin", "topics", "groups", "subscribe", "start", "allow_http", "allow_private_http", "state", "publish", "config", "config_secret", "no_body", "fallback", "memory", "deadline", "concurrency", "state_quota", "rate", "unchecked"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["plugin", "topics", "groups", "subscribe", "start", "allow_http", "allow_private_http", "state", "publish", "config", "config_secret", "no_body", "fallback", "memory", "deadline", "concurrency", "state_quota", "rate", "effects_rate", "unchecked"])]
     file: Option<PathBuf>,
     /// The component: NAME:TAG or NAME@sha256:HEX.
     #[arg(long, value_name = "REFERENCE", required_unless_present = "file")]
@@ -80,6 +80,9 @@ pub(crate) struct BindingSettings {
     /// Deliveries in a second.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
+    /// What its answers may put into the log in a second, for example 16MiB.
+    #[arg(long, value_name = "SIZE", value_parser = text::size)]
+    effects_rate: Option<String>,
     /// Set it without trying it: its component is not asked before it stands.
     #[arg(long)]
     unchecked: bool,
@@ -152,6 +155,7 @@ impl BindingSettings {
         set_some(&mut limits, "concurrency", self.concurrency);
         set_some(&mut limits, "state", self.state_quota.clone());
         set_some(&mut limits, "rate", self.rate);
+        set_some(&mut limits, "effects_rate", self.effects_rate.clone());
         object(limits)
     }
 }
@@ -204,11 +208,12 @@ mod tests {
             publish: vec!["reservations".to_owned()],
             state_quota: Some("1MiB".to_owned()),
             rate: Some(50),
+            effects_rate: Some("4MiB".to_owned()),
             ..consuming()
         };
         let expected = json!({
             "plugin": "stock:1.0", "groups": ["stock"], "subscriptions": {"orders": "paid||open", "goods": "*"}, "start": "end",
-            "grants": {"state": "shelf", "publish": ["reservations"]}, "limits": {"state": "1MiB", "rate": 50}
+            "grants": {"state": "shelf", "publish": ["reservations"]}, "limits": {"state": "1MiB", "rate": 50, "effects_rate": "4MiB"}
         });
         assert_eq!(settings.document().unwrap(), expected);
         let own = BindingSettings { state: Some(String::new()), ..consuming() };

@@ -210,13 +210,12 @@ pub(crate) fn subscriptions_of(spec: &str) -> Result<Vec<(ResourceName, TagFilte
     BindingDocument::parse(spec)?.subscribed()
 }
 
-/// How many deliveries a binding may have at once, by its document, and how many a second.
+/// What a binding that consumes may use, by its document.
 ///
 /// # Errors
 /// The document cannot be read.
-pub(crate) fn consumer_limits(spec: &str) -> Result<(usize, Option<u32>), NotDone> {
-    let limits = BindingDocument::parse(spec)?.limits;
-    Ok((limits.concurrency, limits.rate))
+pub(crate) fn consumer_limits(spec: &str) -> Result<Limits, NotDone> {
+    Ok(BindingDocument::parse(spec)?.limits)
 }
 
 /// The limits that hold for a binding whose document has these `limits`: those that it sets, and the defaults of the others.

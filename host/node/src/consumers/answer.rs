@@ -1,6 +1,6 @@
 //! What a component answered to a delivery, on its way into the log.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vouch_broker::record::{Ack, ChangeInvisible, DeadLetter, DeadLetterSized, SettledHead};
 use vouch_broker::state::Applied;
@@ -66,7 +66,11 @@ impl Consumer {
             self.propose_alone(&head).await
         } else {
             match self.of.effects.settled(&self.settler, head, staged).await {
-                Ok(settled) => self.of.effects.propose(&settled, runs).await,
+                Ok(settled) => {
+                    let proposed = self.of.effects.propose(&settled, runs).await;
+                    self.writing().wrote(Instant::now(), runs.record_len());
+                    proposed
+                }
                 Err(why) => Err(why),
             }
         };

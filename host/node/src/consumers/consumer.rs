@@ -1,5 +1,6 @@
 //! One binding that consumes: what its receives and deliveries have in common.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use vouch_broker::state::BindingEntry;
 
 use super::rate::Rate;
 use super::row::FailureRow;
+use super::writing::Writing;
 use super::{Consumers, subscriptions};
 use crate::components::consumer_limits;
 use crate::effects::Settler;
@@ -31,6 +33,10 @@ pub(super) struct Consumer {
     pub(super) row: Mutex<FailureRow>,
     /// Turns, where deliveries have a rate.
     pub(super) rate: Mutex<Rate>,
+    /// Deliveries that are under way.
+    pub(super) under_way: AtomicUsize,
+    /// What its answers put into the log.
+    pub(super) writing: Mutex<Writing>,
     /// A delivery succeeded: it pauses no more.
     pub(super) goes_on: Notify,
     /// While it pauses, one receive at a time probes.
@@ -39,6 +45,8 @@ pub(super) struct Consumer {
     pub(super) probe_at: Mutex<Instant>,
     /// When it was last said that it pauses.
     pub(super) said: Mutex<Instant>,
+    /// When it was last said that it waits for what its answers put into the log, if it was.
+    pub(super) said_it_waits: Mutex<Option<Instant>>,
     /// How long one receive waits.
     pub(super) wait: Duration,
     /// It receives no more.
@@ -52,9 +60,9 @@ impl Consumer {
         let (ends, row) = (watch::Sender::new(false), Mutex::default());
         let (goes_on, probing, now) = (Notify::new(), TurnOf::new(()), Instant::now());
         let (probe_at, said) = (Mutex::new(now), Mutex::new(now));
-        let (concurrency, rate_of) = limits_of(&entry);
+        let limits = consumer_limits(&entry.spec).unwrap_or_default();
         // Where there are more subscriptions than deliveries at once, who waits for messages lets others look soon.
-        let crowded = subscriptions(&entry).is_ok_and(|all| all.len() > concurrency);
+        let crowded = subscriptions(&entry).is_ok_and(|all| all.len() > limits.concurrency);
         let wait = if crowded { CROWDED_WAIT } else { WAIT };
         Self {
             of,
@@ -62,11 +70,14 @@ impl Consumer {
             entry,
             settler,
             row,
-            rate: Mutex::new(Rate::new(rate_of)),
+            rate: Mutex::new(Rate::new(limits.rate)),
+            under_way: AtomicUsize::new(0),
+            writing: Mutex::new(Writing::new(limits.effects_rate.0)),
             goes_on,
             probing,
             probe_at,
             said,
+            said_it_waits: Mutex::default(),
             wait,
             ends,
         }
@@ -92,9 +103,4 @@ impl Consumer {
             self.wake(waits).await;
         }
     }
-}
-
-/// How many deliveries a binding may have at once, and how many a second.
-fn limits_of(entry: &BindingEntry) -> (usize, Option<u32>) {
-    consumer_limits(&entry.spec).unwrap_or((1, None))
 }

@@ -1,5 +1,6 @@
 //! One delivery, from the lease to the record of what was answered.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tracing::Instrument;
@@ -32,6 +33,7 @@ struct InFlight<'a>(&'a Consumer);
 impl<'a> InFlight<'a> {
     fn begin(of: &'a Consumer) -> Self {
         of.of.standings.begins(&of.name);
+        of.under_way.fetch_add(1, Ordering::Relaxed);
         Self(of)
     }
 }
@@ -39,6 +41,7 @@ impl<'a> InFlight<'a> {
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.of.standings.is_over(&self.0.name);
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -16,6 +16,7 @@ mod span;
 mod standing;
 mod subscribed;
 mod takeover;
+mod writing;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! How a binding gets its messages: as a member of its groups that the node itself is.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use super::consumer::Consumer;
 use super::leased::{LEASE_BEYOND_DEADLINE, Leased};
 use super::rate::Rate;
 use super::row::Place;
+use super::writing::Writing;
 use super::{Subscription, subscriptions};
 use crate::components::Answerer;
 use crate::effects::client_id_of;
@@ -22,6 +24,8 @@ use crate::effects::client_id_of;
 const PROBE_WAIT: Duration = Duration::from_millis(200);
 /// Between two lines of the node's log that say that a binding pauses.
 const SAY_EVERY: Duration = Duration::from_secs(60);
+/// What is under way may put less into the log than was thought, or more: so often it is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// After a receive that failed, or a component that cannot be asked, it is tried again: after 1, 2, 4 … up to this.
 const TRY_AGAIN_MAX: Duration = Duration::from_secs(30);
 
@@ -118,12 +122,13 @@ impl Consumer {
         deliveries: &mut JoinSet<()>,
     ) -> Result<bool, NotDone> {
         let Some(first) = self.credit(credits).await else { return Ok(false) };
-        if !self.has_turn().await {
+        if !self.may_write().await || !self.has_turn().await {
             return Ok(false);
         }
         let mut mine = vec![first];
         if !self.has_rate() {
-            mine.extend(std::iter::from_fn(|| credits.clone().try_acquire_owned().ok()).take(BATCH_MAX - 1));
+            let most = self.writing().at_once(Instant::now(), self.under_way(), BATCH_MAX);
+            mine.extend(std::iter::from_fn(|| credits.clone().try_acquire_owned().ok()).take(most - 1));
         }
         let mut leased = self.leased(subscription, mine.len(), Duration::ZERO).await;
         if matches!(leased, Ok(None)) {
@@ -152,6 +157,40 @@ impl Consumer {
     async fn has_turn(&self) -> bool {
         let wait = self.rate().take(Instant::now());
         wait.is_zero() || self.rests(wait).await
+    }
+
+    /// Waits until its answers may put more into the log; `false` if it receives no more.
+    async fn may_write(&self) -> bool {
+        loop {
+            let wait = self.writing().wait(Instant::now(), self.under_way());
+            if wait.is_zero() {
+                return true;
+            }
+            self.say_that_it_waits();
+            if !self.rests(wait.min(LOOK_AGAIN)).await {
+                return false;
+            }
+        }
+    }
+
+    /// Deliveries that are under way.
+    fn under_way(&self) -> usize {
+        self.under_way.load(Ordering::Relaxed)
+    }
+
+    /// Said once a minute, while it is so.
+    fn say_that_it_waits(&self) {
+        let now = Instant::now();
+        let mut said = self.said_it_waits.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_none_or(|said| now.duration_since(said) >= SAY_EVERY) {
+            *said = Some(now);
+            tracing::warn!(binding = self.name, "what its answers put into the log comes to limits.effects_rate: the next ones wait");
+        }
+    }
+
+    /// What its answers put into the log.
+    pub(super) fn writing(&self) -> MutexGuard<'_, Writing> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn rate(&self) -> MutexGuard<'_, Rate> {

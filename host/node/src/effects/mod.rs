@@ -92,6 +92,7 @@ impl Effects {
         let Some(_may_change) = self.may_change(settled, runs) else { return Ok(Applied::Stale) };
         let mut records = Vec::new();
         settled.encode(&mut records);
+        runs.record_len = records.len();
         // What only acknowledges finds the room that is kept for that; all else can wait where there is none.
         let proposed = if grows_the_log(settled) {
             self.shard.propose_if_room(records).await?

@@ -20,12 +20,19 @@ pub(crate) struct CallRuns {
     keys: BTreeMap<String, KeyUse>,
     /// What the present one holds.
     pub(super) held: HeldKeys,
+    /// Length of the last record that was proposed for one of them.
+    pub(super) record_len: usize,
 }
 
 impl CallRuns {
     /// The present run is over: others may have what it held.
     pub(crate) fn leave(&mut self) {
         self.held = HeldKeys::default();
+    }
+
+    /// Length of the record that was proposed last with what it staged; 0 where there was none.
+    pub(crate) fn record_len(&self) -> usize {
+        self.record_len
     }
 
     /// Whether the next run holds its keys.

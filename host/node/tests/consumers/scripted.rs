@@ -344,6 +344,24 @@ async fn a_delivery_that_keeps_more_than_there_is_room_for_fails_and_nothing_of_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_writes_more_than_its_effects_rate_waits_with_its_next_deliveries() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    let script = Script::new().publish(&Written { topic: "audit", body: 48 << 10, ..Written::default() });
+    consuming(&node, script, Says::Done, serde_json::json!({"effects_rate": "64KiB", "concurrency": 1})).await;
+    let began = Instant::now();
+    for n in 0..6 {
+        send(&node, "goods", message(&n.to_string(), "x")).await;
+    }
+    all_is_done(&node, "stock").await;
+    // More than four times what a second may have, of which one second's is free, and the last one is not waited for.
+    let took = began.elapsed();
+    assert!(took >= Duration::from_secs(2), "{took:?}");
+    assert_eq!(ids(&node, "audit", "looks").await.len(), 6);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_whose_topic_is_deleted_while_it_runs_fails_and_succeeds_when_there_is_one_again() {
     let folder = tempfile::tempdir().unwrap();
     let node = start(folder.path()).await;
