@@ -152,7 +152,8 @@ impl From<String> for Unsaid {
 /// What the fence says of these keys; empty: the grant names none, and nobody said that it must.
 fn read_fences(database: &str, fence: &FenceSettings, keys: &[String]) -> Result<Vec<Fenced>, String> {
     let read = match sql::read_fence(database, keys) {
-        Err(SqlError::NotGranted(_)) if fence.if_granted => return Ok(Vec::new()),
+        // What is to run when it is closed would never run.
+        Err(SqlError::NotGranted(_)) if fence.if_granted && fence.on_rollback.is_none() => return Ok(Vec::new()),
         read => read.map_err(|error| told(error.into()))?,
     };
     if read.len() == keys.len() { Ok(read) } else { Err("the fence was read, and said nothing".to_owned()) }
@@ -213,7 +214,10 @@ fn by_fence(
         }
         (Fenced::RolledBack, _) => Ok(Decision::Rollback("the fence is closed".to_owned())),
         (Fenced::Held, _) => {
-            Err("an open database transaction holds the row, or the database is busy".to_owned().into())
+            Err("an open database transaction holds the row, or the database is busy, or producers contradict what the fence says \
+                 and the node lets nothing be closed (the binding's standing says so)"
+                .to_owned()
+                .into())
         }
         (Fenced::Missing, _) => Err("the row of the fence was there, and is gone".to_owned().into()),
     }

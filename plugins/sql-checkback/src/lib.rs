@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `database` | a name in the binding's grant `sql` |
 //! | `fence` | `on`, `off`; absent: on, unless the grant names no fence table and there is a `statement` |
-//! | `fence-key` | key of the transaction's row in the fence, with `{id}`, `{key}`, `{transaction}`, `{property.NAME}` filled in; `{id}` |
+//! | `fence-key` | key of the transaction's row in the fence, with `{id}`, `{key}`, `{transaction}`, `{property.NAME}` filled in, one of them at least; `{id}` |
 //! | `fence-after` | a transaction at least this old whose row is missing is closed, and so is one with no check left; `60s` |
 //! | `on-rollback` | a statement that runs in the database transaction that closes, and only if that closes: the order becomes CANCELLED |
 //! | `on-rollback-params` | its parameters, comma-separated, with the same filled in |
@@ -45,6 +45,7 @@ mod tests {
             read.borrow_mut().insert(name.to_owned());
             Some(match name {
                 "fence" => "on".to_owned(),
+                "fence-key" => "{id}".to_owned(),
                 "fence-after" | "rollback-missing-after" => "1s".to_owned(),
                 other => other.to_owned(),
             })

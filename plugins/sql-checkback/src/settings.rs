@@ -71,11 +71,26 @@ impl Settings {
         let key =
             Template::parse("fence-key", &config("fence-key").unwrap_or_else(|| "{id}".to_owned()), HalfFacts::NAMES)?;
         let after_ms = time("fence-after")?.unwrap_or(FENCE_AFTER_MS);
+        if key.names().next().is_none() {
+            return Err(format!(
+                "config `fence-key` is `{}` for every transaction, and one row would decide all of them: name what tells them apart, as {{id}} does",
+                config("fence-key").unwrap_or_default()
+            ));
+        }
         let has_statement = asked.is_some();
         let if_granted = match said.as_deref() {
             None => Some(has_statement),
             Some("on") => Some(false),
-            Some("off") => None,
+            Some("off") => {
+                if let Some(name) =
+                    ["on-rollback", "fence-key", "fence-after"].into_iter().find(|name| config(name).is_some())
+                {
+                    return Err(format!(
+                        "config `{name}` is about the fence, and config `fence` is off: leave out one of them"
+                    ));
+                }
+                None
+            }
             Some(other) => return Err(format!("config `fence` is `{other}`: write on or off")),
         };
         let fence = if_granted.map(|if_granted| FenceSettings { if_granted, key, after_ms, on_rollback });
@@ -90,6 +105,10 @@ impl Settings {
             }
             (None, Some(question)) if question.commit.is_empty() => {
                 Err("config `commit` is missing: say which values commit".to_owned())
+            }
+            (_, Some(question)) if question.commit.is_empty() && question.rollback.is_empty() => {
+                Err("config `commit` is missing: say which values of the statement commit, or in config `rollback` which do not"
+                    .to_owned())
             }
             _ => Ok(Self { database, fence, question }),
         }
@@ -151,6 +170,21 @@ mod tests {
             (vec![DATABASE, ("fence-after", "soon")], "`fence-after` is `soon`"),
             (vec![DATABASE, ("fence-key", "{id")], "`fence-key` has a {"),
             (vec![DATABASE, STATEMENT, ("fence", "off")], "`commit` is missing"),
+            (vec![DATABASE, STATEMENT], "`commit` is missing"),
+            (vec![DATABASE, STATEMENT, ("fence", "off"), ("rollback", "OPEN")], "`commit` is missing"),
+            (vec![DATABASE, ("fence-key", "orders")], "one row would decide all of them"),
+            (
+                vec![DATABASE, STATEMENT, ("commit", "PAID"), ("fence", "off"), ("on-rollback", "delete from o")],
+                "`on-rollback` is about",
+            ),
+            (
+                vec![DATABASE, STATEMENT, ("commit", "PAID"), ("fence", "off"), ("fence-after", "1m")],
+                "`fence-after` is about",
+            ),
+            (
+                vec![DATABASE, STATEMENT, ("commit", "PAID"), ("fence", "off"), ("fence-key", "{key}")],
+                "`fence-key` is about",
+            ),
             (vec![DATABASE, STATEMENT, ("commit", "a, b"), ("rollback", "b")], "`b` stands in both"),
             (vec![DATABASE, STATEMENT, ("fence", "on"), ("rollback-missing-after", "1m")], "guesses by age"),
             (vec![DATABASE, ("on-rollback", "update o set s = 'x'"), ("on-rollback-params", "{nobody}")], "{nobody}"),
