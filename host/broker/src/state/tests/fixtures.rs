@@ -1,6 +1,6 @@
 //! Snapshots and parts as each version wrote them: read for ever, and written so again for as long as nothing new is said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write as _;
 
@@ -15,6 +15,8 @@ use crate::record::{
     GroupMade, Join, KeepGrant, KeptAccess, KeyExpiry, KeyWrite, Leapt, MessagePlace, NodeInvited, NodeJoined,
     NodeReplaced, Outbox, PluginChunk, Queued, Record, Settled, SettledHead, encode_message,
 };
+use crate::state::seal::sections;
+use crate::state::snapshot::layouts;
 use crate::state::{Applied, Namespace, PIN_MS};
 use crate::testing::{RecordLog, SnapshotFixture, ack, fixtures_folder, lease, message, snapshot_fixtures, whole};
 use crate::{
@@ -54,6 +56,20 @@ fn every_fixture_is_read_as_what_it_was_written_of() {
         if number >= WRITTEN_SINCE {
             assert!(again == snapshot, "{number}: it is written in another layout, though it says nothing new");
         }
+    }
+}
+
+/// Without this nobody would notice something new that no fixture holds: it would be read as whatever it was written, for ever.
+#[test]
+fn the_newest_layout_of_each_section_is_in_a_fixture() {
+    let fixtures = snapshot_fixtures();
+    let written: BTreeSet<(u16, u8)> = fixtures.iter().flat_map(|fixture| layouts(&fixture.snapshot)).collect();
+    for section in sections() {
+        let (section, newest) = (section.section, section.newest);
+        assert!(
+            written.contains(&(section, newest)),
+            "no fixture has section {section} in layout {newest}: add a state with what is new to `STATES`, and run `write_the_newest`"
+        );
     }
 }
 
