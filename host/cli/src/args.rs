@@ -111,7 +111,7 @@ Examples:
   vouch restore /mnt/backups/monday --check
 
 Every file is compared with its digest, every entry of the log is verified, and the snapshot is read, before \
-anything appears in the data folder. The restored node has the identity of the original: never let both serve.")]
+anything appears in the data folder. What is restored is a cluster of one in another life: nothing that it answers is taken for an answer of the original.")]
     Restore(RestoreArgs),
     /// Measure a node, beside servers that show what this machine can do: send, transaction, log.
     #[command(subcommand)]

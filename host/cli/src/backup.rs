@@ -20,7 +20,7 @@ use crate::output;
 /// Up to where a backup of one of several nodes reaches.
 const OF_SEVERAL: &str = "this is one of several nodes: the backup ends with what it knew to be committed, and is a beginning of the \
                           cluster's log. It restores the cluster as one node; a single node that is lost is replaced by one that joins \
-                          (vouch cluster remove, vouch cluster add)";
+                          (vouch cluster replace)";
 
 /// What is copied, and where to.
 #[derive(Debug, Args)]

@@ -12,7 +12,8 @@ use crate::http::HttpArgs;
 use crate::output;
 
 /// What to do about it.
-const ADVICE: &str = "  restore what is lost from a backup, and look after the disk";
+const ADVICE: &str = "  one of several nodes takes it from the others by itself, and says so; else restore what is lost from a backup. Look after \
+                      the disk";
 
 /// Prints it; fails if there is any.
 ///
@@ -26,10 +27,13 @@ pub(crate) fn show(http: &HttpArgs) -> anyhow::Result<()> {
         return Ok(output::json(&answer)?);
     } else if count == 0 {
         output::line("no damage of the log is known")?;
-        let repaired = answer["repaired_segments"].as_array().map_or(0, Vec::len);
-        if repaired > 0 {
+        let repaired = answer["repaired_segments"].as_array().map_or(&[][..], Vec::as_slice);
+        if !repaired.is_empty() {
+            let starts: Vec<String> = repaired.iter().map(ToString::to_string).collect();
             output::line(format_args!(
-                "{repaired} segments were damaged, and came from the other nodes when this one started"
+                "segments that were damaged, and came from the other nodes, since this one started, by the position of their first \
+                 byte: {}",
+                starts.join(", ")
             ))?;
         }
         return Ok(());
