@@ -47,6 +47,8 @@ pub struct Requests {
     applied_entry: AtomicU64,
     waiting: Mutex<PendingRequests>,
     pub(super) changed: Condvar,
+    /// Why the last snapshot that was asked for was not made.
+    trouble: Mutex<Option<String>>,
 }
 
 impl Requests {
@@ -61,7 +63,17 @@ impl Requests {
             applied_entry: AtomicU64::new(0),
             waiting: Mutex::default(),
             changed: Condvar::new(),
+            trouble: Mutex::default(),
         }
+    }
+
+    /// Why the last snapshot that was asked for was not made; `None` where it was. It is tried again when the next one is due.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn is_in_trouble(&self, why: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     pub(super) fn waiting(&self) -> MutexGuard<'_, PendingRequests> {

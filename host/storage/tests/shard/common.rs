@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,8 @@ use vouch_commitlog::{
 };
 use vouch_storage::{
     DamagedLog, Folders, Listeners, OnDamage, Opened, OpenedLog, ReplicaFile, Requests, Scrub, ScrubReport,
-    ScrubbedFiles, SnapshotBounds, Snapshots, Snapshotter, StartError, StartProgress, StorageConfig, VERSION, replay,
+    ScrubbedFiles, SnapshotBounds, Snapshots, Snapshotter, StartError, StartProgress, StorageConfig,
+    VERSION, replay,
 };
 
 /// Longer than anything here takes.
@@ -81,6 +82,8 @@ pub(crate) struct Shard {
     pub(crate) requests: Arc<Requests>,
     pub(crate) snapshotter: Snapshotter,
     pub(crate) heard: Receiver<Heard>,
+    /// The thread of the snapshots panics when it has made the next one.
+    pub(crate) stumbles: Arc<AtomicBool>,
     pub(crate) appender: Appender,
     pub(crate) recovery: Recovery,
     pub(crate) replica: Box<ReplicaFile>,
@@ -108,12 +111,14 @@ impl Shard {
         let OpenedLog::Whole { appender, recovery, base, tail, replica } = log else { panic!("the log is damaged") };
         let (tell, heard) = channel();
         let [adopts, mends, names, differs] = std::array::from_fn(|_| tell.clone());
+        let stumbles = Arc::<AtomicBool>::default();
+        let stumble = stumbles.clone();
         // Whoever does not listen any more is at his end.
         let listeners = Listeners {
             adopt: Box::new(move |part, copies| drop(adopts.send(Heard::Adopt(part, copies)))),
             mended: Box::new(move |part, copies| drop(mends.send(Heard::Mended(part, copies)))),
             sealed: Box::new(move |parts| drop(tell.send(Heard::Sealed(parts.to_vec())))),
-            kept: Box::new(|_| ()),
+            kept: Box::new(move |_| assert!(!stumble.swap(false, Ordering::Relaxed), "it stumbles")),
             at_names: Box::new(move |sealed| drop(names.send(Heard::AtNames(sealed)))),
             due: Box::new(|| ()),
             differs: Box::new(move |what| drop(differs.send(Heard::Differs(what)))),
@@ -128,7 +133,7 @@ impl Shard {
         let cluster_id = folders.cluster_id()?;
         let mut records = Vec::new();
         if state.cluster().init.is_none() {
-            let (feature_level, written_by) = (FEATURE_LEVEL, VERSION.to_owned());
+            let (feature_level, written_by) = (config.feature_level, VERSION.to_owned());
             ClusterInit { cluster_id, segment_size, handle_key: [2; 32], feature_level, written_by }
                 .encode(&mut records);
         }
@@ -140,6 +145,7 @@ impl Shard {
             requests,
             snapshotter,
             heard,
+            stumbles,
             appender,
             recovery,
             replica,
@@ -280,6 +286,18 @@ impl Shard {
                 Heard::Adopt(part, copies) => self.state.adopt(part, copies).unwrap(),
                 Heard::Sealed(_) | Heard::Mended(..) => {}
             }
+        }
+    }
+
+    /// Waits until it is said why a snapshot was not made.
+    pub(crate) fn trouble(&self) -> String {
+        let began = Instant::now();
+        loop {
+            if let Some(why) = self.requests.trouble() {
+                return why;
+            }
+            assert!(began.elapsed() < PATIENCE, "nothing is wrong");
+            std::thread::yield_now();
         }
     }
 
