@@ -22,6 +22,10 @@ use super::{Cluster, Groups, Plugins, State, Topics};
 use crate::RecordPosition;
 use crate::record::SealedAt;
 
+/// The first fixture that is written today as it was then. Raised whenever anything that could be said before is written in other
+/// bytes: replicas that write otherwise, of one version of Vouch or not, are not held against each other.
+pub const SNAPSHOT_BYTES_SINCE: u32 = 6;
+
 /// The sections of a snapshot behind that of parts, in their order.
 const SECTIONS: [Readable; 6] = [
     Readable::of::<Cluster>(),
