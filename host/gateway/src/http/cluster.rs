@@ -108,7 +108,7 @@ async fn standing(app: &App) -> Result<Json<Value>, Problem> {
     let members = &view.group.members;
     let ids = |nodes: &BTreeSet<NodeId>| nodes.iter().map(|node| node.0).collect::<Vec<_>>();
     let nodes: Vec<Value> = view.standings(own).into_iter().map(|standing| document(app, standing)).collect();
-    Ok(Json(json!({
+    let mut shown = json!({
         "id": id,
         "version": version,
         "feature_level": view.feature_level,
@@ -118,7 +118,11 @@ async fn standing(app: &App) -> Result<Json<Value>, Problem> {
         "voters": ids(&members.voters),
         "learners": ids(&members.learners),
         "nodes": nodes,
-    })))
+    });
+    if let Some(doubt) = view.doubt {
+        shown["doubt"] = doubt.into();
+    }
+    Ok(Json(shown))
 }
 
 /// One node. Of itself it knows where clients reach it, also where it tells nobody.

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use vouch_commitlog::{LogPosition, LogReader, Shortage};
 
-use super::comparison::Comparison;
 use super::listeners::Listeners;
 use super::mend::tell;
 use super::requests::{PendingRequests, Requests};
@@ -49,7 +48,6 @@ impl Snapshotter {
             adopted,
             listeners,
             mended: false,
-            comparison: Comparison::default(),
         };
         let run = move || {
             if let Err(error) = rustix::process::nice(NICE) {
@@ -108,7 +106,6 @@ struct SnapshotMaking {
     listeners: Listeners,
     /// What lay on the disk only once lies there twice.
     mended: bool,
-    comparison: Comparison,
 }
 
 impl SnapshotMaking {
@@ -148,19 +145,15 @@ impl SnapshotMaking {
 
     /// Mends what is damaged, makes the snapshot that is wanted, and tells of both.
     fn pass(&mut self, asked: PendingRequests) {
-        let PendingRequests { target, frees, ends_part, damaged, told, .. } = asked;
-        self.comparison.told(told);
+        let PendingRequests { target, frees, ends_part, damaged, .. } = asked;
         damaged.into_iter().for_each(|part| self.mend(part));
         let Some(target) = target else { return };
         let rooms = if frees { Rooms::Taken } else { Rooms::Spared };
         let taken = make(&self.snapshots, &self.reader, target, self.every, (rooms, ends_part));
         self.requests.is_in_trouble(taken.as_ref().err().map(ToString::to_string));
-        self.comparison.has(taken.as_ref().ok().and_then(Option::as_ref).map_or(&[], |taken| &taken.at_names));
-        if let Some((position, what)) = self.comparison.difference() {
-            (self.listeners.differs)(format!("at position {position} {what} is not what the leader had there"));
-        }
         let next = match taken {
             Ok(Some(TakenSnapshot { position, parts, at_names, len })) => {
+                self.requests.comparison().has(&at_names);
                 (self.listeners.sealed)(&parts);
                 self.snapshots.bounds().into_iter().for_each(&self.listeners.kept);
                 self.adopted = adopt(&self.snapshots, parts, self.adopted, &self.listeners);
@@ -305,7 +298,6 @@ mod tests {
             kept: Box::new(|_| ()),
             at_names: Box::new(|_| ()),
             due: Box::new(|| ()),
-            differs: Box::new(|_| ()),
         };
         let snapshots = Snapshots::of_folder(folder.path());
         assert_eq!(adopt(&snapshots, vec![1, 2, 3], 0, &listeners), 1);

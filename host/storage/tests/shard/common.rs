@@ -28,7 +28,7 @@ use vouch_commitlog::{
 };
 use vouch_storage::{
     DamagedLog, Folders, Listeners, OnDamage, Opened, OpenedLog, ReplicaFile, Requests, Scrub, ScrubReport,
-    ScrubbedFiles, SnapshotBounds, Snapshots, Snapshotter, StartError, StartProgress, StorageConfig,
+    ScrubbedFiles, SealedUnlike, SnapshotBounds, Snapshots, Snapshotter, StartError, StartProgress, StorageConfig,
     VERSION, replay,
 };
 
@@ -71,7 +71,6 @@ pub(crate) enum Heard {
     Adopt(u64, Copies),
     Mended(u64, Copies),
     AtNames(Vec<SealedAt>),
-    Differs(String),
 }
 
 /// A shard that is written.
@@ -110,7 +109,7 @@ impl Shard {
             open(config)?;
         let OpenedLog::Whole { appender, recovery, base, tail, replica } = log else { panic!("the log is damaged") };
         let (tell, heard) = channel();
-        let [adopts, mends, names, differs] = std::array::from_fn(|_| tell.clone());
+        let [adopts, mends, names] = std::array::from_fn(|_| tell.clone());
         let stumbles = Arc::<AtomicBool>::default();
         let stumble = stumbles.clone();
         // Whoever does not listen any more is at his end.
@@ -121,7 +120,6 @@ impl Shard {
             kept: Box::new(move |_| assert!(!stumble.swap(false, Ordering::Relaxed), "it stumbles")),
             at_names: Box::new(move |sealed| drop(names.send(Heard::AtNames(sealed)))),
             due: Box::new(|| ()),
-            differs: Box::new(move |what| drop(differs.send(Heard::Differs(what)))),
         };
         let (snapshots, requests) =
             (Arc::new(snapshots), Arc::new(Requests::due_at(vouch_commitlog::LogPosition::BEYOND)));
@@ -244,7 +242,7 @@ impl Shard {
             match self.heard.recv_timeout(PATIENCE).expect("a snapshot is made") {
                 Heard::AtNames(at_names) => return assert!(at_names.is_empty()),
                 Heard::Adopt(part, copies) => self.state.adopt(part, copies).unwrap(),
-                Heard::Sealed(_) | Heard::Mended(..) | Heard::Differs(_) => {}
+                Heard::Sealed(_) | Heard::Mended(..) => {}
             }
         }
     }
@@ -261,7 +259,7 @@ impl Shard {
             match self.heard.recv_timeout(PATIENCE).expect("a snapshot is made") {
                 Heard::Sealed(parts) => named = Some(parts),
                 Heard::Adopt(part, copies) => self.state.adopt(part, copies).unwrap(),
-                Heard::Mended(..) | Heard::AtNames(_) | Heard::Differs(_) => {}
+                Heard::Mended(..) | Heard::AtNames(_) => {}
             }
         }
     }
@@ -274,15 +272,13 @@ impl Shard {
     }
 
     /// The log names this position, with what a leader told of earlier ones; what this shard had at those that are new to it, or what
-    /// it says is different.
-    pub(crate) fn name_snapshot(&mut self, told: Vec<SealedAt>) -> Result<Vec<SealedAt>, String> {
+    /// it is in doubt of then.
+    pub(crate) fn name_snapshot(&mut self, told: Vec<SealedAt>) -> Result<Vec<SealedAt>, SealedUnlike> {
         self.name(told.clone());
         self.requests.named(self.reader.end(), told);
-        let mut differs = None;
         loop {
             match self.heard.recv_timeout(PATIENCE).expect("a snapshot is made") {
-                Heard::AtNames(at_names) => return differs.map_or(Ok(at_names), Err),
-                Heard::Differs(what) => differs = Some(what),
+                Heard::AtNames(at_names) => return self.requests.comparison().doubt().map_or(Ok(at_names), Err),
                 Heard::Adopt(part, copies) => self.state.adopt(part, copies).unwrap(),
                 Heard::Sealed(_) | Heard::Mended(..) => {}
             }
