@@ -89,6 +89,13 @@ pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Pro
     })
 }
 
+/// What this node knows of itself and the others: who leads, who decides, how far each of them is. Where it only reads a damaged log
+/// it belongs to no group, and knows of itself alone.
+///
+/// That it is in doubt stands here, too: whoever asks may be about to remove a node, or to let another one take its place.
+///
+/// # Errors
+/// The node stops.
 async fn standing(app: &App) -> Result<Json<Value>, Problem> {
     let own = app.node.status.log().await?;
     let node = app.node.identity.node;
