@@ -138,6 +138,11 @@ impl Status {
         &self.scrub
     }
 
+    /// Why the last snapshot that was due was not made; `None` where it was. It is tried again.
+    pub fn snapshot_trouble(&self) -> Option<String> {
+        self.signals.snapshots.trouble()
+    }
+
     /// What retention did since the node started.
     pub fn retention(&self) -> &RetentionReport {
         &self.retention

@@ -20,7 +20,7 @@ pub enum Lapse {
     EarlyWaitForEver,
     /// What is applied has the time of whoever applies it.
     ApplyReadsClock,
-    /// A replica that had something else than its leader at a named position goes on.
+    /// A replica that had something else than a majority at a named position goes on.
     DifferenceIgnored,
 }
 

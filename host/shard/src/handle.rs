@@ -262,6 +262,12 @@ impl Shard {
         self.inbox.push(Request::NameSnapshot);
     }
 
+    /// Takes part in nothing more: a majority of the voters had one thing at a position that the log names, and this replica another, as is
+    /// said.
+    pub fn differs(&self, what: String) {
+        self.inbox.push(Request::Differs(what));
+    }
+
     /// Hears that a member on which no replica runs was in this term: see [`Request::was_in`].
     ///
     /// # Errors

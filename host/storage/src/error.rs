@@ -60,11 +60,11 @@ pub enum StartError {
         .0.display()
     )]
     Removed(PathBuf),
-    /// Join anew with an empty folder; or take the note away, where it is the others that were wrong.
+    /// Let another node take its place; keep the folder until that votes.
     #[error(
-        "the node whose folder {} is knew something else than the node that led, as the file `differs` there says, and does not start \
-         again: remove it from the cluster, and let it join anew with an empty folder. Where all who followed say so, the one that led is \
-         at fault: stop that one, and take the file away here",
+        "the node whose folder {} is knew something else than a majority of its cluster's voters, as the file `differs` there says, and does \
+         not start again: let a new node take its place (`vouch cluster replace`, at another node), which begins with a folder of its own, \
+         and keep this one until the new node votes: what its log holds may be needed until then",
         .0.display()
     )]
     Differs(PathBuf),

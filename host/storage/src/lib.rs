@@ -53,8 +53,8 @@ pub use replay::{UnreadableRecord, replay};
 pub use replica::{Committed, LogName, NotedCut, ReplicaError, ReplicaFile, ReplicaNote};
 pub use scrub::{LostFile, Scrub, ScrubReport, ScrubbedFiles};
 pub use snapshots::{
-    CopyFate, DamagedCopy, Listeners, LoadedState, Requests, SnapshotBound, SnapshotBounds, SnapshotFailure, Snapshots,
-    Snapshotter, StoredCopies, TakenSnapshot, newest_bound, verify_snapshots,
+    Comparison, CopyFate, DamagedCopy, Listeners, LoadedState, Requests, SealedUnlike, SnapshotBound, SnapshotBounds,
+    SnapshotFailure, Snapshots, Snapshotter, StoredCopies, TakenSnapshot, newest_bound, verify_snapshots,
 };
 pub use space::Space;
 pub use stored::{StoredError, message, record, record_len, transaction_at};

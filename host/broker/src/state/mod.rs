@@ -51,6 +51,7 @@ pub use plugins::{
 };
 pub use progress::{Exception, Progress, UNFINISHED_MAX};
 pub use retention::{Body, QueuePlace};
+pub use seal::SNAPSHOT_BYTES_SINCE;
 pub use secrets::{
     SECRET_NAME_MAX, SECRET_SEAL_LEN, SECRET_VALUE_MAX, SECRETS_BYTES_MAX, SECRETS_MAX, SealedSecrets, SecretEntry,
     check_secret_name,

@@ -22,6 +22,10 @@ use super::{Cluster, Groups, Plugins, State, Topics};
 use crate::RecordPosition;
 use crate::record::SealedAt;
 
+/// The first fixture that is written today as it was then. Raised whenever anything that could be said before is written in other
+/// bytes: replicas that write otherwise, of one version of Vouch or not, are not held against each other.
+pub const SNAPSHOT_BYTES_SINCE: u32 = 6;
+
 /// The sections of a snapshot behind that of parts, in their order.
 const SECTIONS: [Readable; 6] = [
     Readable::of::<Cluster>(),
@@ -209,19 +213,31 @@ impl State {
     ///
     /// Costs as much as a snapshot.
     pub fn sealed_at(&self, position: RecordPosition, since: u64) -> SealedAt {
-        // Which parts there are is left out: a replica that had to make room in between has others, and says the same.
+        // Which parts there are is left out: a replica that had to make room in between has others, and says the same. Nobody reads
+        // these bytes back, so they may say what belongs to a later level.
         let bytes = self.write_snapshot(position, &Named::default());
         SealedAt { position, since, part: self.named.0.get(&position.0).copied(), state: xxh3_64(&bytes) }
     }
 
     /// Writes the whole state; it covers the log up to `position`. What lies in parts is named, the rest is written out.
     ///
+    /// # Errors
+    ///
+    /// [`SnapshotError::Level`] if a record changed the state that belongs to a later feature level than the log has: an older version, to
+    /// which this node may go back, could not read the snapshot. Without a new one the log stays.
+    pub fn try_snapshot(&self, position: RecordPosition) -> Result<Vec<u8>, SnapshotError> {
+        let bytes = self.write_snapshot(position, &self.needed_parts());
+        self.check_level(&bytes)?;
+        Ok(bytes)
+    }
+
+    /// The same of a state that holds nothing above the level of its log: for whoever made it himself.
+    ///
     /// # Panics
     ///
-    /// If a record changed the state that belongs to a later feature level than the log has: an older version, to which this node may
-    /// go back, could not read the snapshot. Without a new one the log stays.
+    /// Where [`State::try_snapshot`] refuses.
     pub fn snapshot(&self, position: RecordPosition) -> Vec<u8> {
-        self.write_snapshot(position, &self.needed_parts())
+        self.try_snapshot(position).unwrap_or_else(|above| panic!("{above}"))
     }
 
     fn write_snapshot(&self, position: RecordPosition, parts: &Named) -> Vec<u8> {
@@ -266,9 +282,6 @@ impl State {
         }
         if *incarnations != Incarnations::default() {
             snapshot::section(&mut bytes, incarnations);
-        }
-        if let Err(above) = self.check_level(&bytes) {
-            panic!("{above}");
         }
         bytes
     }

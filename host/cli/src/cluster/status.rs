@@ -22,7 +22,7 @@ pub(super) fn show(http: &HttpArgs) -> anyhow::Result<()> {
         table.row([id, role, version, peer, grpc, durable, lag, state(cluster, node)]);
     }
     table.print()?;
-    for told in [more(cluster), unfinished(cluster)].into_iter().flatten() {
+    for told in [more(cluster), unfinished(cluster), doubt(cluster)].into_iter().flatten() {
         output::line(told)?;
     }
     Ok(())
@@ -84,6 +84,11 @@ fn more(cluster: &Value) -> Option<String> {
         ),
         None => Some("nothing can be written until a majority of the voters is there and one of them leads".to_owned()),
     }
+}
+
+/// That the node that is asked knows something else than another one, and nobody knows who is right.
+fn doubt(cluster: &Value) -> Option<String> {
+    cluster["doubt"].as_str().map(ToOwned::to_owned)
 }
 
 /// That an upgrade is not finished yet, as far as the node that is asked knows.
@@ -161,6 +166,12 @@ mod tests {
             let some = told(json!(1), json!([runs(json!(2)), runs(other)])).unwrap();
             assert!(some.contains("some nodes know level 2: an upgrade is under way"), "{some}");
         }
+    }
+
+    #[test]
+    fn what_is_in_doubt_is_told_in_the_words_of_the_node() {
+        assert_eq!(doubt(&json!({"doubt": "it is not known yet"})).as_deref(), Some("it is not known yet"));
+        assert_eq!(doubt(&json!({"node": 1})), None);
     }
 
     #[test]

@@ -89,6 +89,13 @@ pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, Pro
     })
 }
 
+/// What this node knows of itself and the others: who leads, who decides, how far each of them is. Where it only reads a damaged log
+/// it belongs to no group, and knows of itself alone.
+///
+/// That it is in doubt stands here, too: whoever asks may be about to remove a node, or to let another one take its place.
+///
+/// # Errors
+/// The node stops.
 async fn standing(app: &App) -> Result<Json<Value>, Problem> {
     let own = app.node.status.log().await?;
     let node = app.node.identity.node;
@@ -108,7 +115,7 @@ async fn standing(app: &App) -> Result<Json<Value>, Problem> {
     let members = &view.group.members;
     let ids = |nodes: &BTreeSet<NodeId>| nodes.iter().map(|node| node.0).collect::<Vec<_>>();
     let nodes: Vec<Value> = view.standings(own).into_iter().map(|standing| document(app, standing)).collect();
-    Ok(Json(json!({
+    let mut shown = json!({
         "id": id,
         "version": version,
         "feature_level": view.feature_level,
@@ -118,7 +125,11 @@ async fn standing(app: &App) -> Result<Json<Value>, Problem> {
         "voters": ids(&members.voters),
         "learners": ids(&members.learners),
         "nodes": nodes,
-    })))
+    });
+    if let Some(doubt) = view.doubt {
+        shown["doubt"] = doubt.into();
+    }
+    Ok(Json(shown))
 }
 
 /// One node. Of itself it knows where clients reach it, also where it tells nobody.

@@ -1,11 +1,13 @@
 //! The nodes of the cluster, for its operators: who comes, who goes, who leads, and how all of them are.
 
+mod doubting;
 mod leader_watch;
 mod majority;
 mod repair;
 mod routing;
 mod standing;
 mod upgrade;
+mod who_is_right;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -23,12 +25,13 @@ use vouch_commitlog::LogReader;
 use vouch_consensus::Role;
 use vouch_shard::clock::Clock;
 use vouch_shard::{GroupStanding, Shard, WhoBelongs};
-use vouch_storage::ScrubReport;
+use vouch_storage::{Requests, ScrubReport};
 use vouch_transport::{LinkState, RereadSecurity};
 
 use crate::forwarding::{ForwardedAsk, HttpApi, HttpCall, HttpCallAnswer, Leaders, ServeHttp, answer_of};
 use crate::peers::{ClusterToken, NodeVersion, PeerSettings, Speaking};
 use crate::writable::Writable;
+pub(crate) use doubting::Doubting;
 pub(crate) use leader_watch::LeaderWatch;
 pub use majority::majority_of;
 pub use standing::{NodeRole, NodeStanding, OwnLog};
@@ -60,6 +63,8 @@ pub struct Nodes {
     pub(crate) behind: watch::Receiver<bool>,
     /// What the scrubber finds, where others are to mend it.
     pub(crate) scrub: Option<Arc<ScrubReport>>,
+    /// Whether this node knows what the others know.
+    pub(crate) snapshots: Arc<Requests>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) cluster_id: [u8; 16],
     pub(crate) segment_size: u64,
@@ -92,6 +97,8 @@ pub struct ClusterView {
     pub unread: u64,
     /// Messages of the group that were dropped, since too many waited: this node is slower than they come.
     pub crowded_out: u64,
+    /// That this node had something else than another one, and nobody knows yet who is right: a sentence.
+    pub doubt: Option<String>,
 }
 
 impl Nodes {
@@ -302,7 +309,20 @@ impl Nodes {
         }
         let mine = self.speaking.as_ref().and_then(|speaking| speaking.mine());
         let program = self.program.clone();
-        Ok(ClusterView { group, nodes, mine, links, feature_level, program, programs, refused, unread, crowded_out })
+        let doubt = self.snapshots.comparison().doubt().map(|doubt| doubting::told(&doubt));
+        Ok(ClusterView {
+            group,
+            nodes,
+            mine,
+            links,
+            feature_level,
+            program,
+            programs,
+            refused,
+            unread,
+            crowded_out,
+            doubt,
+        })
     }
 
     /// Where clients are to be led: to the node that leads, and to the others behind it. `None`: they stay where they are, since the

@@ -277,6 +277,7 @@ mod tests {
             refused: 0,
             unread: 0,
             crowded_out: 0,
+            doubt: None,
         }
     }
 

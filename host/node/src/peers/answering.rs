@@ -12,9 +12,10 @@ use vouch_cluster::{NodeAddresses, NodeId, NodeRefused};
 use vouch_consensus::Role;
 use vouch_leader::Leader;
 use vouch_shard::{GroupStanding, Shard, WhoBelongs};
+use vouch_storage::Requests;
 use vouch_transport::{CallFailed, PeerIdentity, Serve};
 
-use super::calls::{NodeAnswer, NodeAsk, NodeRequest};
+use super::calls::{HadAt, NodeAnswer, NodeAsk, NodeRequest};
 use super::clients::{ClientAnswer, ClientCalls};
 use super::nodes::PeerNodes;
 use super::programs::{NodeVersion, Programs};
@@ -32,6 +33,8 @@ pub(super) struct NodeCalls {
     pub(super) clients: Arc<ClientCalls>,
     pub(super) programs: Arc<Programs>,
     pub(super) spared: Arc<Spared>,
+    /// Knows what is here at the positions that the log names.
+    pub(super) snapshots: Arc<Requests>,
 }
 
 impl Serve for NodeCalls {
@@ -95,13 +98,14 @@ impl NodeCalls {
                 }
                 NodeAnswer::Done(self.told(&standing))
             }
-            (NodeAsk::Hear(_), _) if !self.is_believed(from) => {
+            (NodeAsk::Hear(_) | NodeAsk::Had(_), _) if !self.is_believed(from) => {
                 NodeAnswer::Refused(format!("node {from} does not belong to the cluster yet"))
             }
             (NodeAsk::Hear(told), _) => {
                 self.hearsay.hear(told.clone(), standing.committed);
                 NodeAnswer::Done(self.told(&standing))
             }
+            (NodeAsk::Had(had), _) => self.had(had),
             (NodeAsk::MaySpare { node }, Role::Leads { .. }) => {
                 match self.spared.let_go(&standing, *node, std::time::Instant::now()) {
                     Ok(()) => NodeAnswer::Done(self.told(&standing)),
@@ -117,6 +121,26 @@ impl NodeCalls {
                 self.nodes.me
             )),
         }
+    }
+
+    /// Says what is here where another node had something else. That may be this node's fault as well as the other's: so it finds out
+    /// for itself, too.
+    ///
+    /// # To ensure correctness
+    /// A node that is closed says nothing: whoever counts on what it had would take itself for outvoted by one that decides nothing any
+    /// more, and a group could close to its last majority.
+    fn had(&self, other: &HadAt) -> NodeAnswer {
+        if let Some(why) = self.shard.signals().closed() {
+            return NodeAnswer::NothingStored(why.to_string());
+        }
+        if !other.is_comparable() {
+            return NodeAnswer::Refused(format!(
+                "node {} runs another version, which may write the same in other bytes",
+                self.nodes.me
+            ));
+        }
+        self.snapshots.comparison().told([other.sealed]);
+        NodeAnswer::Had(self.snapshots.comparison().had(other.sealed.position))
     }
 
     /// Whether what it tells of others is believed: it is one of the cluster, as far as this node can know.
@@ -164,6 +188,7 @@ impl NodeCalls {
             }
             NodeAsk::WhoLeads { .. }
             | NodeAsk::Hear(_)
+            | NodeAsk::Had(_)
             | NodeAsk::Client(_)
             | NodeAsk::Runs { .. }
             | NodeAsk::MaySpare { .. } => Ok(Applied::Done),

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use vouch_broker::record::FEATURE_LEVEL;
+use vouch_broker::RecordPosition;
+use vouch_broker::record::{FEATURE_LEVEL, SealedAt};
 use vouch_consensus::{GroupMessage, Said};
 use vouch_transport::PeerSecurity;
 
@@ -33,6 +34,7 @@ fn alone(folder: &std::path::Path) -> (Node, NodeCalls) {
         clients: Arc::default(),
         programs: Arc::default(),
         spared: Arc::default(),
+        snapshots: face.snapshots.clone(),
     };
     (node, calls)
 }
@@ -120,6 +122,39 @@ async fn a_node_speaks_for_itself_and_who_does_not_belong_is_not_believed() {
     let from = PeerIdentity { cluster: [0; 16], cluster_incarnation: 0, node: 2, incarnation: 1 };
     let none = calls.serve(from, Bytes::from_static(b"?"), Instant::now()).await;
     assert!(refusal(NodeAnswer::decode(none).unwrap()).contains("no message between nodes"));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_node_had_is_told_to_members_that_write_the_same_bytes_until_it_closes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (node, calls) = alone(folder.path());
+    let had = |position, state| SealedAt { position: RecordPosition(position), since: 0, part: None, state };
+    let comparison = node.cluster.snapshots.comparison();
+    comparison.has(&[had(10, 1), had(20, 2)]);
+    let asks = |sealed| NodeAsk::Had(HadAt::here(sealed));
+    assert!(refusal(answer(&calls, 7, asks(had(10, 1))).await).contains("does not belong"));
+    for other in [
+        HadAt { version: "9.9.9".to_owned(), ..HadAt::here(had(20, 9)) },
+        HadAt { bytes_since: 0, ..HadAt::here(had(20, 9)) },
+    ] {
+        assert!(refusal(answer(&calls, 1, NodeAsk::Had(other)).await).contains("another version"));
+    }
+    assert_eq!(comparison.doubt(), None, "what such a node had says nothing");
+    assert_eq!(answer(&calls, 1, asks(had(10, 1))).await, NodeAnswer::Had(Some(had(10, 1))));
+    assert_eq!(comparison.doubt(), None);
+    assert_eq!(answer(&calls, 1, asks(had(15, 1))).await, NodeAnswer::Had(None));
+    assert_eq!(answer(&calls, 1, asks(had(20, 9))).await, NodeAnswer::Had(Some(had(20, 2))));
+    let doubt = comparison.doubt().expect("it is in doubt as well as who asks");
+    assert_eq!((doubt.own, doubt.other), (had(20, 2), had(20, 9)));
+    calls.shard.differs("at position 20 it is not what nodes 2, 3 had there".to_owned());
+    let began = Instant::now();
+    while calls.shard.signals().closed().is_none() {
+        assert!(began.elapsed() < Duration::from_secs(30));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let closed = answer(&calls, 1, asks(had(10, 1))).await;
+    assert!(matches!(&closed, NodeAnswer::NothingStored(why) if why.contains("vouch cluster replace")), "{closed:?}");
     node.stop().await;
 }
 

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
+use vouch_broker::RecordPosition;
+use vouch_broker::record::SealedAt;
+use vouch_broker::state::SNAPSHOT_BYTES_SINCE;
 use vouch_cluster::{ADDRESS_MAX, MEMBERS_MAX, NodeAddresses, NodeId};
 
 use super::programs::NodeVersion;
@@ -42,6 +45,30 @@ pub(super) enum NodeAsk {
     MaySpare { node: NodeId },
     /// Do what a client asks for, which came to a node that does not lead.
     Client(Bytes),
+    /// Say what this replica had at a position at which another one had something else. Older versions refuse it.
+    Had(HadAt),
+}
+
+/// What a replica had at a position that the log names, and who wrote the bytes that it goes by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HadAt {
+    /// Version of Vouch.
+    pub(super) version: String,
+    /// Since which fixture that writes snapshots so.
+    pub(super) bytes_since: u32,
+    pub(super) sealed: SealedAt,
+}
+
+impl HadAt {
+    /// This is what this node had.
+    pub(super) fn here(sealed: SealedAt) -> Self {
+        Self { version: vouch_storage::VERSION.to_owned(), bytes_since: SNAPSHOT_BYTES_SINCE, sealed }
+    }
+
+    /// Whether what the other one had can be held against what is here: the same state may be other bytes in another version.
+    pub(super) fn is_comparable(&self) -> bool {
+        *self == Self::here(self.sealed)
+    }
 }
 
 /// What is answered.
@@ -57,6 +84,8 @@ pub(super) enum NodeAnswer {
     Unknown(String),
     /// What came of what a client asked for.
     Client(Bytes),
+    /// What this replica had at the position; nothing where it made no snapshot there, or has forgotten.
+    Had(Option<SealedAt>),
 }
 
 /// Bytes that are no request, or no answer, of this version.
@@ -87,6 +116,7 @@ impl NodeRequest {
             NodeAsk::Client(_) => CLIENT,
             NodeAsk::Runs { .. } => 5,
             NodeAsk::MaySpare { .. } => 6,
+            NodeAsk::Had(_) => 7,
         };
         out.put_u8(kind);
         out.put_u8(self.forwarded.into());
@@ -109,6 +139,11 @@ impl NodeRequest {
                 put_text(&mut out, &program.version, VERSION_MAX);
             }
             NodeAsk::MaySpare { node } => out.put_u64_le(node.0),
+            NodeAsk::Had(HadAt { version, bytes_since, sealed }) => {
+                put_text(&mut out, version, VERSION_MAX);
+                out.put_u32_le(*bytes_since);
+                put_sealed(&mut out, sealed);
+            }
         }
         out.freeze()
     }
@@ -119,11 +154,7 @@ impl NodeRequest {
         let bytes = &mut bytes;
         version(bytes)?;
         let kind = bytes.try_get_u8()?;
-        let forwarded = match bytes.try_get_u8()? {
-            0 => false,
-            1 => true,
-            _ => return Err(NoNodeMessage),
-        };
+        let forwarded = flag(bytes)?;
         let ask = match kind {
             0 => {
                 let node = NodeId(bytes.try_get_u64_le()?);
@@ -140,6 +171,10 @@ impl NodeRequest {
                 NodeAsk::Runs { node, program: NodeVersion { version: text(bytes, VERSION_MAX)?, feature_level } }
             }
             6 => NodeAsk::MaySpare { node: NodeId(bytes.try_get_u64_le()?) },
+            7 => {
+                let (version, bytes_since) = (text(bytes, VERSION_MAX)?, bytes.try_get_u32_le()?);
+                NodeAsk::Had(HadAt { version, bytes_since, sealed: sealed(bytes)? })
+            }
             _ => return Err(NoNodeMessage),
         };
         end(bytes)?;
@@ -166,6 +201,11 @@ impl NodeAnswer {
                 out.put_u8(CLIENT);
                 out.put_slice(answer);
             }
+            Self::Had(sealed) => {
+                out.put_u8(5);
+                out.put_u8(sealed.is_some().into());
+                sealed.iter().for_each(|sealed| put_sealed(&mut out, sealed));
+            }
         }
         out.freeze()
     }
@@ -181,6 +221,7 @@ impl NodeAnswer {
             2 => Self::NothingStored(text(bytes, SENTENCE_MAX)?),
             3 => Self::Unknown(text(bytes, SENTENCE_MAX)?),
             CLIENT => Self::Client(std::mem::take(bytes)),
+            5 => Self::Had(if flag(bytes)? { Some(sealed(bytes)?) } else { None }),
             _ => return Err(NoNodeMessage),
         };
         end(bytes)?;
@@ -214,6 +255,15 @@ fn put_told(out: &mut BytesMut, told: &ToldNodes) {
     }
 }
 
+/// Without a part its checksum is zero, so that each has one encoding.
+fn put_sealed(out: &mut BytesMut, sealed: &SealedAt) {
+    out.put_u64_le(sealed.position.0);
+    out.put_u64_le(sealed.since);
+    out.put_u8(sealed.part.is_some().into());
+    out.put_u32_le(sealed.part.unwrap_or(0));
+    out.put_u64_le(sealed.state);
+}
+
 fn version(bytes: &mut Bytes) -> Result<(), NoNodeMessage> {
     if bytes.try_get_u8()? == VERSION { Ok(()) } else { Err(NoNodeMessage) }
 }
@@ -228,6 +278,23 @@ fn text(bytes: &mut Bytes, max: usize) -> Result<String, NoNodeMessage> {
         return Err(NoNodeMessage);
     }
     String::from_utf8(bytes.split_to(length).into()).map_err(|_| NoNodeMessage)
+}
+
+fn flag(bytes: &mut Bytes) -> Result<bool, NoNodeMessage> {
+    match bytes.try_get_u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(NoNodeMessage),
+    }
+}
+
+fn sealed(bytes: &mut Bytes) -> Result<SealedAt, NoNodeMessage> {
+    let (position, since) = (RecordPosition(bytes.try_get_u64_le()?), bytes.try_get_u64_le()?);
+    let (has_part, part) = (flag(bytes)?, bytes.try_get_u32_le()?);
+    if !has_part && part != 0 {
+        return Err(NoNodeMessage);
+    }
+    Ok(SealedAt { position, since, part: has_part.then_some(part), state: bytes.try_get_u64_le()? })
 }
 
 fn addresses(bytes: &mut Bytes) -> Result<NodeAddresses, NoNodeMessage> {

@@ -11,6 +11,12 @@ fn two() -> ToldNodes {
     ToldNodes { as_of: 9, leader: Some(NodeId(3)), nodes }
 }
 
+fn had(part: Option<u32>) -> SealedAt {
+    SealedAt { position: RecordPosition(9), since: 3, part, state: 0x0102 }
+}
+
+const HAD: &[u8] = b"\x09\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x01\x07\0\0\0\x02\x01\0\0\0\0\0\0";
+
 const TOLD: &[u8] = b"\x09\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x02\0\x01\0\0\0\0\0\0\0\x03\0a:1\x03\0\0\0\0\0\0\0\x03\0b:2";
 
 #[test]
@@ -28,6 +34,11 @@ fn every_request_has_these_bytes() {
             b"\x01\x05\0\x02\0\0\0\0\0\0\0\x07\0\0\0\x05\x000.2.0".to_vec(),
         ),
         (NodeAsk::Hear(two()), false, [b"\x01\x03\0", TOLD].concat()),
+        (
+            NodeAsk::Had(HadAt { version: "0.2.0".to_owned(), bytes_since: 6, sealed: had(Some(7)) }),
+            false,
+            [b"\x01\x07\0\x05\x000.2.0\x06\0\0\0", HAD].concat(),
+        ),
     ] {
         let request = NodeRequest { forwarded, ask };
         assert_eq!(request.encode(), golden);
@@ -42,6 +53,9 @@ fn every_answer_has_these_bytes() {
         (NodeAnswer::Refused("no".to_owned()), b"\x01\x01\x02\0no".to_vec()),
         (NodeAnswer::NothingStored("no".to_owned()), b"\x01\x02\x02\0no".to_vec()),
         (NodeAnswer::Unknown("eh".to_owned()), b"\x01\x03\x02\0eh".to_vec()),
+        (NodeAnswer::Had(None), b"\x01\x05\0".to_vec()),
+        (NodeAnswer::Had(Some(had(Some(7)))), [b"\x01\x05\x01", HAD].concat()),
+        (NodeAnswer::Had(Some(had(None))), [b"\x01\x05\x01", &HAD[..16], &[0; 5], &HAD[21..]].concat()),
     ] {
         assert_eq!(answer.encode(), golden);
         assert_eq!(NodeAnswer::decode(golden.into()), Ok(answer));
@@ -65,7 +79,7 @@ fn a_long_sentence_is_cut_and_more_nodes_than_a_cluster_has_are_none() {
 proptest! {
     #[test]
     fn what_decodes_encodes_to_the_same_bytes_and_nothing_panics(
-        head in proptest::option::of((0_u8..5, 0_u8..3)), tail in proptest::collection::vec(any::<u8>(), 0..120)
+        head in proptest::option::of((0_u8..9, 0_u8..3)), tail in proptest::collection::vec(any::<u8>(), 0..120)
     ) {
         let mut bytes = head.map_or_else(Vec::new, |(kind, forwarded)| vec![1, kind, forwarded]);
         bytes.extend(tail);

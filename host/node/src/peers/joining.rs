@@ -76,7 +76,7 @@ async fn ask_once(caller: &Caller, [runs, request]: [&NodeRequest; 2]) -> Result
         Ok(NodeAnswer::Done(told)) => Ok(Ok(told)),
         Ok(NodeAnswer::Refused(why)) => Err(why),
         Ok(NodeAnswer::NothingStored(why) | NodeAnswer::Unknown(why)) => Ok(Err(why)),
-        Ok(NodeAnswer::Client(_)) => Err(NoNodeMessage.to_string()),
+        Ok(NodeAnswer::Client(_) | NodeAnswer::Had(_)) => Err(NoNodeMessage.to_string()),
         Err(why) => Err(why.to_string()),
     }
 }

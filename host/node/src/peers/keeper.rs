@@ -113,7 +113,7 @@ impl PeerKeeper {
                 let leader = leader.filter(|leader| self.nodes.is_up(*leader));
                 let Some(node) = leader.or_else(|| self.nodes.any_up()) else { return };
                 match self.ask(node, NodeAsk::Moved { node: me, addresses }).await {
-                    Ok(NodeAnswer::Done(_) | NodeAnswer::Client(_)) => None,
+                    Ok(NodeAnswer::Done(_) | NodeAnswer::Client(_) | NodeAnswer::Had(_)) => None,
                     Ok(NodeAnswer::Refused(why) | NodeAnswer::NothingStored(why) | NodeAnswer::Unknown(why)) => {
                         Some(why)
                     }

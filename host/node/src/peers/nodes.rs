@@ -161,7 +161,9 @@ impl PeerNodes {
             NodeAnswer::Client(answer) => Ok(ClientAnswer::Answered(answer)),
             NodeAnswer::NothingStored(why) | NodeAnswer::Refused(why) => Ok(ClientAnswer::NothingStored(why)),
             NodeAnswer::Unknown(why) => Err(CallFailed::Unknown(why)),
-            NodeAnswer::Done(_) => Err(CallFailed::Unknown(format!("node {node} answered something else"))),
+            NodeAnswer::Done(_) | NodeAnswer::Had(_) => {
+                Err(CallFailed::Unknown(format!("node {node} answered something else")))
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use vouch_broker::NotDone;
 use vouch_cluster::NodeId;
 use vouch_commitlog::LogPosition;
 use vouch_shard::{HeldLog, Shard, Takers};
-use vouch_storage::{PullOffer, differs, open_offered};
+use vouch_storage::{PullOffer, Requests, differs, open_offered};
 use vouch_transport::{PeerIdentity, ServeFiles};
 
 /// Under this name stands what is offered at this moment. In place of an offset it is asked for from the latest term that the node
@@ -41,6 +41,8 @@ pub(super) struct ShardFiles {
     shard: Arc<Shard>,
     /// Who takes something at the moment; all connections know of the same one.
     takers: Arc<Takers>,
+    /// Knows whether this node is in doubt.
+    snapshots: Arc<Requests>,
 }
 
 impl ServeFiles for ShardFiles {
@@ -64,8 +66,8 @@ impl ServeFiles for ShardFiles {
 impl ShardFiles {
     /// Those of this shard, which lies below the folder. Nobody takes anything of it yet: who began with an earlier life of this node
     /// begins anew.
-    pub(super) fn of(data_dir: PathBuf, shard: Arc<Shard>) -> Self {
-        Self { data_dir, shard, takers: Arc::new(Takers::new(ASKS_WITHIN)) }
+    pub(super) fn of(data_dir: PathBuf, shard: Arc<Shard>, snapshots: Arc<Requests>) -> Self {
+        Self { data_dir, shard, takers: Arc::new(Takers::new(ASKS_WITHIN)), snapshots }
     }
 
     /// Lets the shard keep this stretch of the log for another node, for so long from now on. It takes the place of what was kept
@@ -74,17 +76,32 @@ impl ShardFiles {
         self.shard.hold(HeldLog { by, taken, until: Instant::now() + within });
     }
 
+    /// Whether what is here may be another node's as well: what is wrong here must not become what two nodes know.
+    ///
+    /// # Errors
+    /// It may not, for now or for good.
+    fn may_give(&self) -> io::Result<()> {
+        if differs(&self.data_dir) {
+            return Err(other(
+                "this node knows something else than the others, and gives what it has to nobody".to_owned(),
+            ));
+        }
+        match self.snapshots.comparison().doubt() {
+            Some(_) => Err(other(
+                "this node knows something else than another one, and gives what it has to nobody until it is known who is right"
+                    .to_owned(),
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// What there is, for this node, which was in this term. From now on the log is kept for it, until it has asked for nothing for a
     /// while.
     ///
     /// # Errors
     /// Another node takes something, or the folder is just being tidied: to be asked for again.
     async fn offer(&self, node: NodeId, term: u64) -> io::Result<Source> {
-        if differs(&self.data_dir) {
-            return Err(other(
-                "this node knows something else than the others, and gives what it has to nobody".to_owned(),
-            ));
-        }
+        self.may_give()?;
         self.shard.hear_term(term, node).await.map_err(refused)?;
         let busy = |taker| other(format!("node {taker} is taking the log from this one; ask again when it has it"));
         self.takers.may_begin(node, Instant::now()).map_err(busy)?;
@@ -145,8 +162,9 @@ impl ShardFiles {
     /// A stretch of a file that was offered to this node.
     ///
     /// # Errors
-    /// It has no offer any more, the name is none of an offer, or the file is gone.
+    /// It has no offer any more, the name is none of an offer, or the file is gone; or what is here may be wrong.
     async fn file(&self, node: NodeId, name: &str, from: u64, len: u64) -> io::Result<Source> {
+        self.may_give()?;
         let now = Instant::now();
         let held = self.takers.goes_on(node, now);
         let held =
@@ -168,4 +186,39 @@ fn refused(why: NotDone) -> io::Error {
 /// What the node that asks is told, in a sentence for its log.
 fn other(why: String) -> io::Error {
     io::Error::other(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use vouch_broker::RecordPosition;
+    use vouch_broker::record::SealedAt;
+
+    use super::*;
+    use crate::{Node, NodeConfig};
+
+    #[tokio::test]
+    async fn a_node_in_doubt_gives_nothing_to_anybody_not_even_the_rest_of_what_it_offered() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = NodeConfig { segment_size: Some(4 << 20), zero_ahead: 1 << 20, ..NodeConfig::new(folder.path()) };
+        let node = Node::start(config).unwrap();
+        let snapshots = node.cluster.snapshots.clone();
+        let files = ShardFiles::of(folder.path().to_owned(), node.cluster.shard.clone(), snapshots.clone());
+        let refusals = async || {
+            let answers = [files.offer(NodeId(2), 0).await, files.file(NodeId(2), "log", 0, 1).await];
+            answers.map(|answer| answer.err().map(|why| why.to_string()).unwrap_or_default())
+        };
+        let nothing_is_kept = |said: &[String]| said[1].contains("ask for another offer");
+        assert!(nothing_is_kept(&refusals().await));
+        let had = |state| SealedAt { position: RecordPosition(10), since: 0, part: None, state };
+        snapshots.comparison().has(&[had(1)]);
+        snapshots.comparison().told([had(2)]);
+        let said = refusals().await;
+        assert!(said.iter().all(|why| why.contains("until it is known who is right")), "{said:?}");
+        snapshots.comparison().decided(RecordPosition(10));
+        assert!(nothing_is_kept(&refusals().await));
+        vouch_storage::note_differs(folder.path(), "it was outvoted").unwrap();
+        let said = refusals().await;
+        assert!(said.iter().all(|why| why.contains("gives what it has to nobody")), "{said:?}");
+        node.stop().await;
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
+use vouch_broker::record::SealedAt;
 use vouch_cluster::{ClusterIncarnation, ClusterNode, ClusterNodes, NodeAddresses, NodeId};
 use vouch_commitlog::{LogIdentity, LogReader};
 use vouch_shard::{Inbox, Shard, Signals};
@@ -19,7 +20,7 @@ use vouch_transport::{
 use super::address_book::AddressBook;
 use super::admission::ClusterAdmission;
 use super::answering::NodeCalls;
-use super::calls::{NodeAnswer, NodeAsk, NodeRequest};
+use super::calls::{HadAt, NodeAnswer, NodeAsk, NodeRequest};
 use super::clients::{ClientCalls, ServeClients};
 use super::gathered::Gathered;
 use super::joining;
@@ -40,6 +41,8 @@ const TOLD_WITHIN: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Whoever leads says within this time whether it can do without this node.
 const SPARED_WITHIN: Duration = Duration::from_secs(2);
+/// Another node says within this time what it had; otherwise it is asked again.
+const HAD_WITHIN: Duration = Duration::from_secs(1);
 
 /// Who this node is to the others.
 pub(crate) struct WhoSpeaks {
@@ -155,6 +158,7 @@ impl Speaking {
         let (nodes, belongs) = (self.nodes.clone(), self.signals.belongs());
         let calls = NodeCalls {
             spared: Arc::default(),
+            snapshots: self.signals.snapshots.clone(),
             shard: shard.clone(),
             nodes: nodes.clone(),
             belongs: belongs.clone(),
@@ -166,7 +170,7 @@ impl Speaking {
         let group = nodes.clone();
         let handlers = PeerHandlers::default()
             .group(move |from, shard, datagram| group.receive(from, shard, datagram))
-            .files(ShardFiles::of(self.data_dir.clone(), shard.clone()))
+            .files(ShardFiles::of(self.data_dir.clone(), shard.clone(), self.signals.snapshots.clone()))
             .calls(calls)
             .sessions(sessions);
         let (transport, address) = (nodes.transport.clone(), self.settings.listen.clone());
@@ -267,8 +271,17 @@ impl Speaking {
         match self.nodes.ask(leader, &request, tokio::time::Instant::now() + SPARED_WITHIN).await {
             Ok(NodeAnswer::Done(_)) => Ok(()),
             Ok(NodeAnswer::Refused(why) | NodeAnswer::NothingStored(why) | NodeAnswer::Unknown(why)) => Err(why),
-            Ok(NodeAnswer::Client(_)) => Err("it answers something else".to_owned()),
+            Ok(NodeAnswer::Client(_) | NodeAnswer::Had(_)) => Err("it answers something else".to_owned()),
             Err(failed) => Err(failed.to_string()),
+        }
+    }
+
+    /// Asks another node what it had where this one had that; `None` where it does not say, or runs what writes other bytes.
+    pub(crate) async fn had(&self, node: NodeId, own: SealedAt) -> Option<SealedAt> {
+        let request = NodeRequest { forwarded: false, ask: NodeAsk::Had(HadAt::here(own)) };
+        match self.nodes.ask(node, &request, tokio::time::Instant::now() + HAD_WITHIN).await {
+            Ok(NodeAnswer::Had(had)) => had.filter(|had| had.position == own.position),
+            _ => None,
         }
     }
 

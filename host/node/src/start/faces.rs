@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::parts::{CommonParts, NodeParts};
 use super::tasks::NodeTasks;
-use crate::cluster::{LeaderWatch, Nodes};
+use crate::cluster::{Doubting, LeaderWatch, Nodes};
 use crate::components::Components;
 use crate::damage::LogDamage;
 use crate::forwarding::ForwardedCalls;
@@ -45,6 +45,8 @@ impl NodeParts {
         if let Some(speaking) = &self.speaking {
             speaking.serve_clients(Arc::new(self.forwarded(&node, &common)));
             self.share_sessions(speaking, &common);
+            let (data_dir, stopping) = (self.config.data_dir.clone(), self.stopping.clone());
+            tokio::spawn(Doubting::new(node.cluster.clone(), data_dir, stopping).run());
         }
         tokio::spawn(sessions::expire(self.expiry()));
         tokio::spawn(keep_keys(common.key_exchange.clone(), self.stopping.clone()));
@@ -150,6 +152,7 @@ impl NodeParts {
         }
         Arc::new(Nodes {
             behind: self.signals.behind(),
+            snapshots: self.signals.snapshots.clone(),
             scrub: (self.config.on_damage == OnDamage::Refuse).then(|| self.scrub.clone()),
             leader,
             shard: self.shard.clone(),

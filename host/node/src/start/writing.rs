@@ -271,8 +271,7 @@ impl Begin<'_> {
         let files = ScrubbedFiles { snapshots: snapshots.clone(), requests: requests.clone() };
         let scrub = Scrub::start(housekeeping.clone(), files, self.config.scrub_rate, place);
         let scrub = scrub.map_err(StartError::Thread)?;
-        let [adopting, mending, covering, sealing, naming, differing] = std::array::from_fn(|_| self.inbox.clone());
-        let data_dir = self.config.data_dir.clone();
+        let [adopting, mending, covering, sealing, naming] = std::array::from_fn(|_| self.inbox.clone());
         let listeners = Listeners {
             adopt: Box::new(move |position, part| adopting.push(Request::Adopt(position, part))),
             mended: Box::new(move |part, copies| mending.push(Request::ReadFrom(part, copies))),
@@ -282,13 +281,6 @@ impl Begin<'_> {
             }),
             at_names: Box::new(move |sealed| sealing.push(Request::Sealed(sealed))),
             due: Box::new(move || naming.push(Request::NameSnapshot)),
-            differs: Box::new(move |what| {
-                // First: who is started again must not go on.
-                if let Err(error) = vouch_storage::note_differs(&data_dir, &what) {
-                    tracing::error!(%error, "the data folder cannot note that its node differs; do not start it again");
-                }
-                differing.push(Request::Differs(what));
-            }),
         };
         let (reader, every) = (self.reader.clone(), self.config.snapshot_every);
         let snapshotter = Snapshotter::start(snapshots, requests, reader, every, adopted, listeners)

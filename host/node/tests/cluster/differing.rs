@@ -1,7 +1,9 @@
 //! A node that does not know what the others know, since something went wrong with what it had: it is found out at the next snapshots.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use vouch_broker::record::{Record, TopicPut};
 use vouch_broker::state::RecordAt;
@@ -10,7 +12,7 @@ use vouch_cluster::NodeId;
 use vouch_commitlog::Checkpoint;
 use vouch_node::{Node, NodeConfig, NodeHealth, PeerSettings, Receipt, SendRequest};
 
-use crate::common::message;
+use crate::common::{message, receive_now};
 use crate::nodes::{Nodes, address, leads, refused, started, until, voters};
 
 /// Bytes of log between two snapshots, and of a message that makes one due.
@@ -28,6 +30,55 @@ async fn send_much(nodes: &Nodes, id: &str) {
         }
     })
     .await;
+}
+
+/// Between two messages that make a snapshot due: each node is to be as far with its own by then.
+const PACE: Duration = Duration::from_millis(200);
+
+/// Messages that were acknowledged.
+#[derive(Default)]
+struct Sent(Vec<String>);
+
+impl Sent {
+    /// Sends one that makes a snapshot due.
+    async fn much(&mut self, nodes: &Nodes) {
+        tokio::time::sleep(PACE).await;
+        let id = format!("much-{}", self.0.len());
+        send_much(nodes, &id).await;
+        self.0.push(id);
+    }
+
+    /// All of them can be received of whoever leads, once each.
+    async fn are_there(&self, nodes: &Nodes) {
+        let received = receive_now(nodes.leader().await, "t", "all").await;
+        let mut ids: Vec<_> = received.into_iter().map(|delivery| delivery.message.message.message_id).collect();
+        let many = ids.len();
+        ids.retain(|id| id.starts_with("much-"));
+        assert!(many >= ids.len() + 20, "those of the beginning are there, too");
+        let expected: BTreeSet<_> = self.0.iter().cloned().collect();
+        assert_eq!(ids.len(), expected.len());
+        assert_eq!(ids.into_iter().collect::<BTreeSet<_>>(), expected);
+    }
+}
+
+/// Sends until a node has made a snapshot, falsifies that, and starts the node again, as the last of those that run.
+async fn falsified(nodes: &mut Nodes, id: u64, sent: &mut Sent) {
+    let data = nodes.folder.path().join(id.to_string());
+    until("it has made a snapshot", async || {
+        sent.much(nodes).await;
+        !snapshots(&data).is_empty()
+    })
+    .await;
+    restart(nodes, id, falsify).await;
+}
+
+/// Whether each of those that run is in doubt.
+async fn doubts(nodes: &Nodes) -> Vec<bool> {
+    let mut doubts = Vec::new();
+    for node in &nodes.running {
+        doubts.push(node.cluster.status().await.unwrap().doubt.is_some());
+    }
+    doubts
 }
 
 fn snapshots(data: &Path) -> Vec<PathBuf> {
@@ -97,34 +148,122 @@ fn why_closed(node: &Node) -> Option<String> {
 async fn a_node_that_knows_something_else_than_the_others_stops_and_says_what_to_do() {
     let mut nodes = three().await;
     let id = follower(&nodes).await;
-    let data = nodes.folder.path().join(id.to_string());
-    let mut sent = 0;
-    until("it has made a snapshot", async || {
-        send_much(&nodes, &format!("before-{sent}")).await;
-        sent += 1;
-        !snapshots(&data).is_empty()
-    })
-    .await;
-    restart(&mut nodes, id, falsify).await;
+    let mut sent = Sent::default();
+    falsified(&mut nodes, id, &mut sent).await;
     let mut why = None;
     until("it is found out", async || {
-        send_much(&nodes, &format!("after-{sent}")).await;
-        sent += 1;
+        sent.much(&nodes).await;
         why = why_closed(nodes.running.last().unwrap());
         why.is_some()
     })
     .await;
     let why = why.unwrap();
     assert!(why.contains("this node does not know what the others know"), "{why}");
-    assert!(why.contains("topics, groups and transactions") && why.contains("join anew"), "{why}");
+    assert!(why.contains("topics, groups and transactions") && why.contains("vouch cluster replace"), "{why}");
+    assert!(why.contains("a majority of those who vote"), "{why}");
     // The others are well, and go on.
     let differs = nodes.running.pop().unwrap();
     nodes.must_send("without it").await;
     assert!(nodes.running.iter().all(|node| why_closed(node).is_none()));
     // It does not come back as if nothing had been.
     differs.stop().await;
+    sent.are_there(&nodes).await;
     let again = refused(nodes.config(id)).await;
-    assert!(again.contains("join anew with an empty folder"), "{again}");
+    assert!(again.contains("keep this one until the new node votes"), "{again}");
+    nodes.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_leader_that_knows_something_else_lets_another_one_lead_and_closes_and_the_others_go_on() {
+    let mut nodes = three().await;
+    let id = follower(&nodes).await;
+    let mut sent = Sent::default();
+    falsified(&mut nodes, id, &mut sent).await;
+    until("it leads", async || {
+        let leader = nodes.leader().await;
+        leader.identity.node.0 == id || leader.cluster.transfer_leader(NodeId(id)).await.is_ok()
+    })
+    .await;
+    until("it is in doubt", async || {
+        sent.much(&nodes).await;
+        doubts(&nodes).await[2]
+    })
+    .await;
+    let (mut why, mut led) = (None, false);
+    until("it is found out", async || {
+        why = why_closed(nodes.running.last().unwrap());
+        // Without handing over it would take an election time-out until another one leads.
+        for node in &nodes.running[..2] {
+            led |= why.is_some() && leads(node).await;
+        }
+        why.is_some()
+    })
+    .await;
+    let why = why.unwrap();
+    assert!(led, "it closed before another one led");
+    assert!(why.contains("topics, groups and transactions") && why.contains("a majority of those who vote"), "{why}");
+    let differs = nodes.running.pop().unwrap();
+    for _ in 0..4 {
+        sent.much(&nodes).await;
+    }
+    // Nobody closes because the one that led disagreed, and nobody stays in doubt.
+    until("the others know who is right", async || doubts(&nodes).await == [false, false]).await;
+    assert!(nodes.running.iter().all(|node| why_closed(node).is_none()));
+    differs.stop().await;
+    sent.are_there(&nodes).await;
+    let again = refused(nodes.config(id)).await;
+    assert!(again.contains("a majority of its cluster's voters"), "{again}");
+    nodes.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn while_nobody_knows_who_is_right_both_go_on_and_say_so_until_a_third_one_decides() {
+    let mut nodes = three().await;
+    let id = follower(&nodes).await;
+    let mut sent = Sent::default();
+    falsified(&mut nodes, id, &mut sent).await;
+    // The other one that follows goes away: two are left that know different things.
+    let mut at = 0;
+    for (n, node) in nodes.running.iter().enumerate() {
+        if node.identity.node.0 != id && !leads(node).await {
+            at = n;
+        }
+    }
+    let third = nodes.running.remove(at);
+    let (config, listen) = (nodes.config(third.identity.node.0), address(&third).await);
+    third.stop().await;
+    until("both are in doubt", async || {
+        sent.much(&nodes).await;
+        doubts(&nodes).await == [true, true]
+    })
+    .await;
+    // All ask some times, and nobody gives up.
+    for _ in 0..30 {
+        sent.much(&nodes).await;
+    }
+    assert!(nodes.running.iter().all(|node| why_closed(node).is_none()));
+    assert_eq!(doubts(&nodes).await, [true, true]);
+    let view = nodes.leader().await.cluster.status().await.unwrap();
+    assert!(view.doubt.unwrap().contains("topics, groups and transactions"));
+    let peers = config.peers.map(|peers| PeerSettings { listen, ..peers });
+    let third = started(NodeConfig { peers, snapshot_every: EVERY, ..config }).await.unwrap();
+    nodes.running.push(third);
+    until("the one that is outvoted closes", async || {
+        sent.much(&nodes).await;
+        let closed = nodes.running.iter().filter(|node| why_closed(node).is_some());
+        let closed: Vec<u64> = closed.map(|node| node.identity.node.0).collect();
+        assert!(closed.is_empty() || closed == [id], "{closed:?}");
+        !closed.is_empty()
+    })
+    .await;
+    let at = nodes.running.iter().position(|node| node.identity.node.0 == id).unwrap();
+    nodes.running.remove(at).stop().await;
+    until("the others know who is right", async || {
+        sent.much(&nodes).await;
+        doubts(&nodes).await == [false, false]
+    })
+    .await;
+    sent.are_there(&nodes).await;
     nodes.stop_all().await;
 }
 

@@ -103,7 +103,7 @@ pub enum Request {
     NameSnapshot,
     /// Know what this replica had at these positions that the log names, ascending.
     Sealed(Vec<SealedAt>),
-    /// Take part in nothing more: this replica had something else than its leader, as is said.
+    /// Take part in nothing more: this replica had something else than a majority of the voters, as is said.
     Differs(String),
     /// Read from this part what the state holds so far in memory.
     Adopt(u64, Copies),

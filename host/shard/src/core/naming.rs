@@ -3,8 +3,9 @@
 //! # To ensure correctness
 //! - A position that should be named is forgotten only when one is named: whoever is asked for it may lose its place before, and the
 //!   next leader names it then. One too many does no harm.
-//! - What a replica had at a named position is told by whoever leads next time. One that had something else takes part in nothing more:
-//!   what it would answer, or hand out as a leader, is not what the others know.
+//! - What a replica had at a named position is told by whoever leads next time. That one may be wrong itself, so nobody gives up for its
+//!   word. A replica is told to when a majority of the voters is known to have had one thing, and it another: then it takes part in
+//!   nothing more, since what it would answer, or hand out as a leader, is not what the others know.
 //! - Another version may write the same state in other bytes: what it tells is not held against anything. Who leads says what it runs
 //!   before all else.
 
@@ -80,7 +81,7 @@ impl Core {
         }
     }
 
-    /// This replica had something else than its leader.
+    /// A majority of the voters had one thing at a position, and this replica another.
     pub(super) fn differs(&mut self, what: &str) {
         #[cfg(any(test, feature = "testing"))]
         if crate::bugs::injected(crate::bugs::Lapse::DifferenceIgnored) {
@@ -88,8 +89,8 @@ impl Core {
         }
         if self.closed.is_none() {
             let why = format!(
-                "this node does not know what the others know: {what}; remove it from the cluster, and let it join anew with an empty \
-                 folder. Where all that follow say so at once, it is the one that leads: see cluster.md"
+                "this node does not know what the others know: {what}; let a new node take its place (`vouch cluster replace`, at another \
+                 node), and keep this one's folder until that votes. Check the memory of this machine: see cluster.md"
             );
             tracing::error!(why, "this replica takes part in nothing any more");
             self.goes_on_no_more(why);

@@ -1,4 +1,4 @@
-//! `differs`: the folder's node was found to know something else than the others of its cluster. What it would answer, or give a node that
+//! `differs`: the folder's node was found to know something else than a majority of its cluster's voters. What it would answer, or give a node that
 //! lacks something, is not what they know; and the next start would know nothing of that.
 
 use std::io::{self, Write};
@@ -40,11 +40,12 @@ mod tests {
         refuse_others(dir).unwrap();
         assert!(!differs(dir));
         for _ in 0..2 {
-            note_differs(dir, "at position 7 the index of messages is not what the leader had there").unwrap();
+            note_differs(dir, "at position 7 the index of messages is not what nodes 2, 3 had there").unwrap();
             assert!(differs(dir));
             let refused = refuse_others(dir).unwrap_err();
             assert!(matches!(&refused, StartError::Differs(path) if path == dir), "{refused}");
-            assert!(refused.to_string().contains("join anew with an empty folder"), "{refused}");
+            assert!(refused.to_string().contains("vouch cluster replace"), "{refused}");
+            assert!(refused.to_string().contains("keep this one until the new node votes"), "{refused}");
         }
         std::fs::remove_file(dir.join(DIFFERS_FILE)).unwrap();
         refuse_others(dir).unwrap();

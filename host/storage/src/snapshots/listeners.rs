@@ -22,6 +22,4 @@ pub struct Listeners {
     pub at_names: Box<dyn Fn(Vec<SealedAt>) + Send>,
     /// Hears that the log should name a position: a snapshot is due.
     pub due: Box<dyn Fn() + Send>,
-    /// Hears that this replica has something else than the leader had, and what.
-    pub differs: Box<dyn Fn(String) + Send>,
 }

@@ -41,6 +41,7 @@ use vouch_broker::record::SealedAt;
 use vouch_commitlog::{Checkpoint, LogPosition};
 
 pub use bound::{SnapshotBound, SnapshotBounds};
+pub use comparison::{Comparison, SealedUnlike};
 pub use failure::SnapshotFailure;
 pub use listeners::Listeners;
 pub(crate) use mend::{Mended, tell};

@@ -7,6 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use vouch_broker::record::SealedAt;
 use vouch_commitlog::LogPosition;
 
+use super::comparison::Comparison;
 use super::take::LARGEST_GROWN_PART;
 use crate::replica::Committed;
 
@@ -26,8 +27,6 @@ pub(super) struct PendingRequests {
     pub(super) ends_part: bool,
     /// Parts in which damage was found: they are mended first.
     pub(super) damaged: BTreeSet<u64>,
-    /// What the leader had at positions that the log names: to be held against what is here.
-    pub(super) told: Vec<SealedAt>,
     pub(super) stopping: bool,
 }
 
@@ -47,6 +46,10 @@ pub struct Requests {
     applied_entry: AtomicU64,
     waiting: Mutex<PendingRequests>,
     pub(super) changed: Condvar,
+    /// What is here at positions that the log names, and what others had there.
+    comparison: Comparison,
+    /// Why the last snapshot that was asked for was not made.
+    trouble: Mutex<Option<String>>,
 }
 
 impl Requests {
@@ -61,7 +64,23 @@ impl Requests {
             applied_entry: AtomicU64::new(0),
             waiting: Mutex::default(),
             changed: Condvar::new(),
+            comparison: Comparison::default(),
+            trouble: Mutex::default(),
         }
+    }
+
+    /// Whether this replica has what others have at positions that the log names.
+    pub fn comparison(&self) -> &Comparison {
+        &self.comparison
+    }
+
+    /// Why the last snapshot that was asked for was not made; `None` where it was. It is tried again when the next one is due.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn is_in_trouble(&self, why: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     pub(super) fn waiting(&self) -> MutexGuard<'_, PendingRequests> {
@@ -93,7 +112,7 @@ impl Requests {
     /// ones.
     pub fn named(&self, position: LogPosition, told: Vec<SealedAt>) {
         self.named.fetch_max(position.0, Ordering::SeqCst);
-        self.waiting().told.extend(told);
+        self.comparison.told(told);
         self.ask(position, false, false);
     }
 
@@ -169,8 +188,8 @@ impl Requests {
         let damaged = std::mem::take(&mut waiting.damaged);
         let frees = waiting.target.is_some() && std::mem::take(&mut waiting.frees);
         let ends_part = waiting.target.is_some() && std::mem::take(&mut waiting.ends_part);
-        let (told, target) = (std::mem::take(&mut waiting.told), waiting.target.take());
-        PendingRequests { target, frees, ends_part, damaged, told, stopping: waiting.stopping }
+        let target = waiting.target.take();
+        PendingRequests { target, frees, ends_part, damaged, stopping: waiting.stopping }
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -223,8 +242,10 @@ mod tests {
         let told = SealedAt { position: vouch_broker::RecordPosition(50), since: 0, part: None, state: 1 };
         requests.named(LogPosition(120), vec![told]);
         requests.named(LogPosition(130), Vec::new());
-        let PendingRequests { target, frees, ends_part, told: heard, .. } = requests.next();
-        assert_eq!((target, frees, ends_part, heard), (Some(LogPosition(130)), false, false, vec![told]));
+        let PendingRequests { target, frees, ends_part, .. } = requests.next();
+        assert_eq!((target, frees, ends_part), (Some(LogPosition(130)), false, false));
+        requests.comparison().has(&[SealedAt { state: 2, ..told }]);
+        assert_eq!(requests.comparison().doubt().map(|doubt| doubt.other), Some(told), "it was heard");
         assert!(!requests.next_due(LogPosition(200)), "not yet");
         assert!(
             !requests.applied(at(150), true) && requests.next_due(LogPosition(140)),

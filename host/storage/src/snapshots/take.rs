@@ -151,8 +151,9 @@ impl Snapshots {
             // The part first: a snapshot never names what is not on disk.
             self.seal(&mut state, position, (sealed, rooms))?;
         }
-        let bytes = state.snapshot(record_position(position));
         let path = self.store.path(CopyKind::Snapshot, position.0, Which::First);
+        let bytes = state.try_snapshot(record_position(position));
+        let bytes = bytes.map_err(|why| SnapshotFailure::State { path: path.clone(), why })?;
         self.store.put(CopyKind::Snapshot, position.0, &[&checkpoint.encode(), &bytes], rooms).map_err(io(path))?;
         self.verify(StoredFile::Snapshot(position)).map_err(unlike_written)?;
         let parts = state.parts();

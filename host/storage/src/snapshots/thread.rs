@@ -1,12 +1,12 @@
 //! The thread that makes snapshots beside the running shard.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use vouch_commitlog::{LogPosition, LogReader, Shortage};
 
-use super::comparison::Comparison;
 use super::listeners::Listeners;
 use super::mend::tell;
 use super::requests::{PendingRequests, Requests};
@@ -37,50 +37,23 @@ impl Snapshotter {
         requests: Arc<Requests>,
         reader: LogReader,
         every: u64,
-        mut adopted: u64,
+        adopted: u64,
         listeners: Listeners,
     ) -> std::io::Result<Self> {
-        let (making, asked, log) = (snapshots.clone(), requests.clone(), reader.clone());
+        let making = SnapshotMaking {
+            snapshots: snapshots.clone(),
+            requests: requests.clone(),
+            reader: reader.clone(),
+            every,
+            adopted,
+            listeners,
+            mended: false,
+        };
         let run = move || {
             if let Err(error) = rustix::process::nice(NICE) {
                 tracing::warn!(%error, "snapshots are made at normal priority");
             }
-            // First of all: what lies on the disk only once must not wait for what is set aside.
-            let mut mended = mend_all(&making, &asked);
-            making.set_room_aside(every);
-            let mut comparison = Comparison::default();
-            loop {
-                let PendingRequests { target, frees, ends_part, damaged, told, stopping } = asked.next();
-                if stopping {
-                    return;
-                }
-                comparison.told(told);
-                damaged.into_iter().for_each(|part| mend(&making, part, &listeners));
-                let Some(target) = target else { continue };
-                let rooms = if frees { Rooms::Taken } else { Rooms::Spared };
-                let taken = make(&making, &log, target, every, (rooms, ends_part));
-                comparison.has(taken.as_ref().map_or(&[], |taken| &taken.at_names));
-                if let Some((position, what)) = comparison.difference() {
-                    (listeners.differs)(format!("at position {position} {what} is not what the leader had there"));
-                }
-                let next = match taken {
-                    Some(TakenSnapshot { position, parts, at_names, len }) => {
-                        (listeners.sealed)(&parts);
-                        making.bounds().into_iter().for_each(&listeners.kept);
-                        adopted = adopt(&making, parts, adopted, &listeners);
-                        (listeners.at_names)(at_names);
-                        position.plus(every.max(len as u64 * SNAPSHOT_SHARE))
-                    }
-                    None => target.plus(every),
-                };
-                if asked.next_due(next) {
-                    (listeners.due)();
-                }
-                // What it tidied away may have made the room that was missing.
-                if !mended {
-                    mended = mend_all(&making, &asked);
-                }
-            }
+            making.run();
         };
         let thread = std::thread::Builder::new().name("vouch-snapshot".to_owned()).spawn(run)?;
         Ok(Self { snapshots, requests, reader, every, thread: Mutex::new(Some(thread)) })
@@ -115,47 +88,129 @@ impl Snapshotter {
         let newest = || self.snapshots.newest_position().unwrap_or(LogPosition::START);
         if let Some(last) = last.filter(|last| last.saturating_since(newest()) >= WORTH_IT_ON_STOP) {
             // It frees nothing: a quick start is not worth the room for those that do.
-            make(&self.snapshots, &self.reader, last, self.every, (Rooms::Spared, false));
+            let _ = make(&self.snapshots, &self.reader, last, self.every, (Rooms::Spared, false));
         }
         // Somebody may still be about to release segments, and mend a copy for that.
         self.snapshots.close();
     }
 }
 
-/// Makes copies that are missing, in the folder of an earlier version, and those that the start found damaged. Whether
-/// there was enough of everything for that: where the disk is full the rest would find it full as well.
-fn mend_all(snapshots: &Snapshots, asked: &Requests) -> bool {
-    let stored = match snapshots.stored() {
-        Ok(stored) => stored,
-        Err(error) => {
-            tracing::warn!(%error, "the folder of the snapshots cannot be listed");
-            return Shortage::of(&error).is_none();
-        }
-    };
-    for stored in stored.into_iter().filter(|stored| !snapshots.seems_whole(*stored)) {
-        if asked.is_stopping() {
-            return true;
-        }
-        match snapshots.mend(stored, Rooms::Spared, &mut |_| !asked.is_stopping()) {
-            Ok(mended) => tell(&mended),
-            Err(error) if Shortage::of(&error).is_some() => {
-                tracing::warn!(%error, ?stored, "a copy of it cannot be made now; it is tried again after the next snapshot");
-                return false;
-            }
-            Err(error) => {
-                tracing::warn!(%error, ?stored, "a copy of it cannot be made now; the next start tries again")
-            }
-        }
-    }
-    true
+/// What the thread works with, and what it remembers from one pass to the next.
+struct SnapshotMaking {
+    snapshots: Arc<Snapshots>,
+    requests: Arc<Requests>,
+    reader: LogReader,
+    every: u64,
+    /// The last part that the running state has.
+    adopted: u64,
+    listeners: Listeners,
+    /// What lay on the disk only once lies there twice.
+    mended: bool,
 }
 
-/// Mends a part in which damage was found, and hands what is whole to the running state.
-fn mend(snapshots: &Snapshots, part: u64, listeners: &Listeners) {
-    match snapshots.mended_part(part) {
-        Ok(Some(copies)) => (listeners.mended)(part, copies),
-        Ok(None) => {}
-        Err(error) => tracing::error!(%error, part, "a damaged copy cannot be made again now"),
+impl SnapshotMaking {
+    /// Does what is asked for until it is told to stop.
+    ///
+    /// A pass that panics is a failed one. Without the next ones no node would name a position any more, and no segment would ever go.
+    fn run(mut self) {
+        self.guarded(None, |making| {
+            // First of all: what lies on the disk only once must not wait for what is set aside.
+            making.mended = making.mend_all();
+            making.snapshots.set_room_aside(making.every);
+        });
+        loop {
+            let asked = self.requests.next();
+            if asked.stopping {
+                return;
+            }
+            self.guarded(asked.target, |making| making.pass(asked));
+        }
+    }
+
+    /// Does this, and goes on if it panics. What it left behind is not relied on: the next snapshot begins with what is on the disk.
+    fn guarded(&mut self, target: Option<LogPosition>, does: impl FnOnce(&mut Self)) {
+        let Err(panic) = catch_unwind(AssertUnwindSafe(|| does(self))) else { return };
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let why = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it does not say why");
+        tracing::error!(
+            why,
+            "making a snapshot ended by a panic, which is a fault of Vouch: report it; it is tried again when the next one is due"
+        );
+        self.snapshots.making().warm = None;
+        if let Some(target) = target {
+            self.requests.is_in_trouble(Some(format!("it ended by a panic: {why}")));
+            self.next_due(target.plus(self.every));
+        }
+    }
+
+    /// Mends what is damaged, makes the snapshot that is wanted, and tells of both.
+    fn pass(&mut self, asked: PendingRequests) {
+        let PendingRequests { target, frees, ends_part, damaged, .. } = asked;
+        damaged.into_iter().for_each(|part| self.mend(part));
+        let Some(target) = target else { return };
+        let rooms = if frees { Rooms::Taken } else { Rooms::Spared };
+        let taken = make(&self.snapshots, &self.reader, target, self.every, (rooms, ends_part));
+        self.requests.is_in_trouble(taken.as_ref().err().map(ToString::to_string));
+        let next = match taken {
+            Ok(Some(TakenSnapshot { position, parts, at_names, len })) => {
+                self.requests.comparison().has(&at_names);
+                (self.listeners.sealed)(&parts);
+                self.snapshots.bounds().into_iter().for_each(&self.listeners.kept);
+                self.adopted = adopt(&self.snapshots, parts, self.adopted, &self.listeners);
+                (self.listeners.at_names)(at_names);
+                position.plus(self.every.max(len as u64 * SNAPSHOT_SHARE))
+            }
+            Ok(None) | Err(_) => target.plus(self.every),
+        };
+        self.next_due(next);
+        // What it tidied away may have made the room that was missing.
+        if !self.mended {
+            self.mended = self.mend_all();
+        }
+    }
+
+    fn next_due(&self, next: LogPosition) {
+        if self.requests.next_due(next) {
+            (self.listeners.due)();
+        }
+    }
+
+    /// Makes copies that are missing, in the folder of an earlier version, and those that the start found damaged. Whether
+    /// there was enough of everything for that: where the disk is full the rest would find it full as well.
+    fn mend_all(&self) -> bool {
+        let (snapshots, asked) = (&self.snapshots, &self.requests);
+        let stored = match snapshots.stored() {
+            Ok(stored) => stored,
+            Err(error) => {
+                tracing::warn!(%error, "the folder of the snapshots cannot be listed");
+                return Shortage::of(&error).is_none();
+            }
+        };
+        for stored in stored.into_iter().filter(|stored| !snapshots.seems_whole(*stored)) {
+            if asked.is_stopping() {
+                return true;
+            }
+            match snapshots.mend(stored, Rooms::Spared, &mut |_| !asked.is_stopping()) {
+                Ok(mended) => tell(&mended),
+                Err(error) if Shortage::of(&error).is_some() => {
+                    tracing::warn!(%error, ?stored, "a copy of it cannot be made now; it is tried again after the next snapshot");
+                    return false;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, ?stored, "a copy of it cannot be made now; the next start tries again")
+                }
+            }
+        }
+        true
+    }
+
+    /// Mends a part in which damage was found, and hands what is whole to the running state.
+    fn mend(&self, part: u64) {
+        match self.snapshots.mended_part(part) {
+            Ok(Some(copies)) => (self.listeners.mended)(part, copies),
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, part, "a damaged copy cannot be made again now"),
+        }
     }
 }
 
@@ -177,27 +232,30 @@ fn adopt(snapshots: &Snapshots, parts: Vec<u64>, mut adopted: u64, listeners: &L
 }
 
 /// Makes one and tells how it went. A failure costs the next start time, and nothing else.
+///
+/// # Errors
+/// Why there is none. It is told here.
 fn make(
     snapshots: &Snapshots,
     reader: &LogReader,
     target: LogPosition,
     part_bytes: u64,
     (rooms, ends_part): (Rooms, bool),
-) -> Option<TakenSnapshot> {
+) -> Result<Option<TakenSnapshot>, SnapshotFailure> {
     let began = Instant::now();
-    match snapshots.take(reader, target, part_bytes, (rooms, ends_part)) {
+    let taken = snapshots.take(reader, target, part_bytes, (rooms, ends_part));
+    match &taken {
         Ok(Some(taken)) => {
             let took_ms = began.elapsed().as_millis() as u64;
             let parts = taken.parts.len();
             tracing::info!(position = taken.position.0, bytes = taken.len, parts, took_ms, "made a snapshot");
-            Some(taken)
         }
-        Ok(None) => None,
+        Ok(None) => {}
         Err(error) => {
             tracing::warn!(%error, "no snapshot was made; the next start reads more of the log");
-            None
         }
     }
+    taken
 }
 
 #[cfg(test)]
@@ -240,7 +298,6 @@ mod tests {
             kept: Box::new(|_| ()),
             at_names: Box::new(|_| ()),
             due: Box::new(|| ()),
-            differs: Box::new(|_| ()),
         };
         let snapshots = Snapshots::of_folder(folder.path());
         assert_eq!(adopt(&snapshots, vec![1, 2, 3], 0, &listeners), 1);

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,8 @@ use vouch_commitlog::{
 };
 use vouch_storage::{
     DamagedLog, Folders, Listeners, OnDamage, Opened, OpenedLog, ReplicaFile, Requests, Scrub, ScrubReport,
-    ScrubbedFiles, SnapshotBounds, Snapshots, Snapshotter, StartError, StartProgress, StorageConfig, VERSION, replay,
+    ScrubbedFiles, SealedUnlike, SnapshotBounds, Snapshots, Snapshotter, StartError, StartProgress, StorageConfig,
+    VERSION, replay,
 };
 
 /// Longer than anything here takes.
@@ -70,7 +71,6 @@ pub(crate) enum Heard {
     Adopt(u64, Copies),
     Mended(u64, Copies),
     AtNames(Vec<SealedAt>),
-    Differs(String),
 }
 
 /// A shard that is written.
@@ -81,6 +81,8 @@ pub(crate) struct Shard {
     pub(crate) requests: Arc<Requests>,
     pub(crate) snapshotter: Snapshotter,
     pub(crate) heard: Receiver<Heard>,
+    /// The thread of the snapshots panics when it has made the next one.
+    pub(crate) stumbles: Arc<AtomicBool>,
     pub(crate) appender: Appender,
     pub(crate) recovery: Recovery,
     pub(crate) replica: Box<ReplicaFile>,
@@ -107,16 +109,17 @@ impl Shard {
             open(config)?;
         let OpenedLog::Whole { appender, recovery, base, tail, replica } = log else { panic!("the log is damaged") };
         let (tell, heard) = channel();
-        let [adopts, mends, names, differs] = std::array::from_fn(|_| tell.clone());
+        let [adopts, mends, names] = std::array::from_fn(|_| tell.clone());
+        let stumbles = Arc::<AtomicBool>::default();
+        let stumble = stumbles.clone();
         // Whoever does not listen any more is at his end.
         let listeners = Listeners {
             adopt: Box::new(move |part, copies| drop(adopts.send(Heard::Adopt(part, copies)))),
             mended: Box::new(move |part, copies| drop(mends.send(Heard::Mended(part, copies)))),
             sealed: Box::new(move |parts| drop(tell.send(Heard::Sealed(parts.to_vec())))),
-            kept: Box::new(|_| ()),
+            kept: Box::new(move |_| assert!(!stumble.swap(false, Ordering::Relaxed), "it stumbles")),
             at_names: Box::new(move |sealed| drop(names.send(Heard::AtNames(sealed)))),
             due: Box::new(|| ()),
-            differs: Box::new(move |what| drop(differs.send(Heard::Differs(what)))),
         };
         let (snapshots, requests) =
             (Arc::new(snapshots), Arc::new(Requests::due_at(vouch_commitlog::LogPosition::BEYOND)));
@@ -128,7 +131,7 @@ impl Shard {
         let cluster_id = folders.cluster_id()?;
         let mut records = Vec::new();
         if state.cluster().init.is_none() {
-            let (feature_level, written_by) = (FEATURE_LEVEL, VERSION.to_owned());
+            let (feature_level, written_by) = (config.feature_level, VERSION.to_owned());
             ClusterInit { cluster_id, segment_size, handle_key: [2; 32], feature_level, written_by }
                 .encode(&mut records);
         }
@@ -140,6 +143,7 @@ impl Shard {
             requests,
             snapshotter,
             heard,
+            stumbles,
             appender,
             recovery,
             replica,
@@ -238,7 +242,7 @@ impl Shard {
             match self.heard.recv_timeout(PATIENCE).expect("a snapshot is made") {
                 Heard::AtNames(at_names) => return assert!(at_names.is_empty()),
                 Heard::Adopt(part, copies) => self.state.adopt(part, copies).unwrap(),
-                Heard::Sealed(_) | Heard::Mended(..) | Heard::Differs(_) => {}
+                Heard::Sealed(_) | Heard::Mended(..) => {}
             }
         }
     }
@@ -255,7 +259,7 @@ impl Shard {
             match self.heard.recv_timeout(PATIENCE).expect("a snapshot is made") {
                 Heard::Sealed(parts) => named = Some(parts),
                 Heard::Adopt(part, copies) => self.state.adopt(part, copies).unwrap(),
-                Heard::Mended(..) | Heard::AtNames(_) | Heard::Differs(_) => {}
+                Heard::Mended(..) | Heard::AtNames(_) => {}
             }
         }
     }
@@ -268,18 +272,28 @@ impl Shard {
     }
 
     /// The log names this position, with what a leader told of earlier ones; what this shard had at those that are new to it, or what
-    /// it says is different.
-    pub(crate) fn name_snapshot(&mut self, told: Vec<SealedAt>) -> Result<Vec<SealedAt>, String> {
+    /// it is in doubt of then.
+    pub(crate) fn name_snapshot(&mut self, told: Vec<SealedAt>) -> Result<Vec<SealedAt>, SealedUnlike> {
         self.name(told.clone());
         self.requests.named(self.reader.end(), told);
-        let mut differs = None;
         loop {
             match self.heard.recv_timeout(PATIENCE).expect("a snapshot is made") {
-                Heard::AtNames(at_names) => return differs.map_or(Ok(at_names), Err),
-                Heard::Differs(what) => differs = Some(what),
+                Heard::AtNames(at_names) => return self.requests.comparison().doubt().map_or(Ok(at_names), Err),
                 Heard::Adopt(part, copies) => self.state.adopt(part, copies).unwrap(),
                 Heard::Sealed(_) | Heard::Mended(..) => {}
             }
+        }
+    }
+
+    /// Waits until it is said why a snapshot was not made.
+    pub(crate) fn trouble(&self) -> String {
+        let began = Instant::now();
+        loop {
+            if let Some(why) = self.requests.trouble() {
+                return why;
+            }
+            assert!(began.elapsed() < PATIENCE, "nothing is wrong");
+            std::thread::yield_now();
         }
     }
 

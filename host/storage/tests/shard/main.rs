@@ -18,3 +18,4 @@ mod pulled;
 mod replica;
 mod scrub;
 mod snapshots;
+mod trouble;

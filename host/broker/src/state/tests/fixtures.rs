@@ -17,7 +17,7 @@ use crate::record::{
 };
 use crate::state::seal::sections;
 use crate::state::snapshot::layouts;
-use crate::state::{Applied, Namespace, PIN_MS};
+use crate::state::{Applied, Namespace, PIN_MS, SNAPSHOT_BYTES_SINCE};
 use crate::testing::{RecordLog, SnapshotFixture, ack, fixtures_folder, lease, message, snapshot_fixtures, whole};
 use crate::{
     GroupConfig, MessageKind, NewMessage, QueueOffset, RecordPosition, ResourceName, State, TagFilter,
@@ -30,7 +30,7 @@ const STATES: [fn() -> State; 8] =
 
 /// The first that is written today as it was then. Those before are of versions that nobody runs any more; what comes after stays
 /// so, since a section is written in the oldest layout that has room for it.
-const WRITTEN_SINCE: usize = 6;
+const WRITTEN_SINCE: usize = SNAPSHOT_BYTES_SINCE as usize;
 
 /// Where each of them ends, and its part.
 const END: u64 = 4711;

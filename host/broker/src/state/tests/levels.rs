@@ -8,7 +8,7 @@ use vouch_cluster::{ClusterIncarnation, NodeId};
 use super::snapshots::{section, with_section};
 use crate::record::codec::{Reader, Writer};
 use crate::record::tests::says_levels;
-use crate::record::{ClusterBegunAnew, FEATURE_LEVEL, LevelRaised, Record, written_from};
+use crate::record::{ClusterBegunAnew, FEATURE_LEVEL, LevelRaised, NodeInvited, NodeReplaced, Record, written_from};
 use crate::state::seal::sections;
 use crate::state::snapshot::{
     self, Readable, SectionSource, Snapshot, SnapshotParts, Unreadable, check_level, layouts,
@@ -244,4 +244,19 @@ fn a_snapshot_that_says_what_its_log_cannot_is_refused() {
     cluster[at..at + 4].copy_from_slice(&1_u32.to_le_bytes());
     let lower = read_snapshot(&with_section(&bytes, 1, &cluster)).map(drop);
     assert_eq!(lower, Err(SnapshotError::Level { section: 12, version: 2, needs: 2, level: 1 }));
+}
+
+#[test]
+fn a_state_that_says_what_its_log_cannot_is_not_written_and_is_when_the_log_can() {
+    let mut log = RecordLog::at_level(1);
+    let replaces = Some(NodeReplaced { node: NodeId(1), by: "op".to_owned(), reason: String::new() });
+    let until = log.now.plus_ms(60_000);
+    log.apply(Record::NodeInvited(NodeInvited { token: [7; 32], until, votes_at_once: false, replaces })).unwrap();
+    let refused = log.state.try_snapshot(RecordPosition(1));
+    assert!(matches!(refused, Err(SnapshotError::Level { needs: 2, level: 1, .. })), "{refused:?}");
+    // What is held against other replicas is written nowhere.
+    let sealed = log.state.sealed_at(RecordPosition(1), 0);
+    assert_eq!(sealed, log.replay().sealed_at(RecordPosition(1), 0));
+    log.apply(raised(2)).unwrap();
+    assert_eq!(log.state.try_snapshot(RecordPosition(1)), Ok(log.state.snapshot(RecordPosition(1))));
 }

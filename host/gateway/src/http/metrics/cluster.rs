@@ -20,6 +20,11 @@ pub(super) fn cluster(registry: &mut Registry, view: &ClusterView, own: OwnLog) 
         ("cluster_leader", "Id of the node that leads, as this one knows; 0 where it knows of none.", leader),
         ("cluster_term", "Term of the group, as this node knows", view.group.term),
         ("cluster_voters", "Nodes whose majority decides", view.group.members.voters.len() as u64),
+        (
+            "cluster_in_doubt",
+            "1 while this node knows something else than another one, and nobody knows yet who is right.",
+            u64::from(view.doubt.is_some()),
+        ),
         ("log_last_index", "Index of the last entry of the log", view.group.last),
         ("log_committed_index", "Index up to which this node knows that entries are committed", view.group.committed),
     ] {

@@ -202,6 +202,11 @@ fn measure(registry: &mut Registry, node: &Node, numbers: &Numbers) {
             node.status.scrub().damaged.load(Ordering::Relaxed),
         ),
         (
+            "snapshot_failed",
+            "1 while the last snapshot that was due was not made.",
+            u64::from(node.status.snapshot_trouble().is_some()),
+        ),
+        (
             "log_repaired_segments",
             "Segments of the log that other nodes gave before this one last began to serve, since its own were damaged",
             node.damage.repaired_segments() as u64,
