@@ -42,6 +42,5 @@ pub(crate) use nodes::PeerNodes;
 pub use programs::NodeVersion;
 pub(crate) use pulling::pull;
 pub use settings::{JoinSettings, PeerSettings};
-pub(crate) use sparing::decides_without;
 pub(crate) use speaking::{Speaking, WhoSpeaks};
 pub use token::{ClusterToken, TokenFault};
