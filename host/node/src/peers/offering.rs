@@ -80,11 +80,7 @@ impl ShardFiles {
     /// # Errors
     /// Another node takes something, or the folder is just being tidied: to be asked for again.
     async fn offer(&self, node: NodeId, term: u64) -> io::Result<Source> {
-        if differs(&self.data_dir) {
-            return Err(other(
-                "this node knows something else than the others, and gives what it has to nobody".to_owned(),
-            ));
-        }
+        self.may_give(node)?;
         self.shard.hear_term(term, node).await.map_err(refused)?;
         let busy = |taker| other(format!("node {taker} is taking the log from this one; ask again when it has it"));
         self.takers.may_begin(node, Instant::now()).map_err(busy)?;
@@ -107,6 +103,18 @@ impl ShardFiles {
         self.hold(node, log, ASKS_WITHIN);
         let document: Source = Box::pin(io::Cursor::new(offer.encode()));
         Ok(document)
+    }
+
+    /// What differs here must not become what others have, of a pull that began before that was found, either.
+    ///
+    /// # Errors
+    /// This node knows something else than the others: nothing is kept for who takes something from it.
+    fn may_give(&self, node: NodeId) -> io::Result<()> {
+        if !differs(&self.data_dir) {
+            return Ok(());
+        }
+        self.left(node);
+        Err(other("this node knows something else than the others, and gives what it has to nobody".to_owned()))
     }
 
     /// The files, and how far this node is. What it knows to be committed stays so, whoever leads: so any member may offer it. That it
@@ -145,8 +153,9 @@ impl ShardFiles {
     /// A stretch of a file that was offered to this node.
     ///
     /// # Errors
-    /// It has no offer any more, the name is none of an offer, or the file is gone.
+    /// It has no offer any more, the name is none of an offer, or the file is gone; or this node gives nothing to anybody.
     async fn file(&self, node: NodeId, name: &str, from: u64, len: u64) -> io::Result<Source> {
+        self.may_give(node)?;
         let now = Instant::now();
         let held = self.takers.goes_on(node, now);
         let held =
@@ -168,4 +177,49 @@ fn refused(why: NotDone) -> io::Error {
 /// What the node that asks is told, in a sentence for its log.
 fn other(why: String) -> io::Error {
     io::Error::other(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use vouch_storage::note_differs;
+
+    use super::*;
+    use crate::{Node, NodeConfig};
+
+    /// Longer than a node takes to note how far its log is durable.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// Asks until something is offered: a node that has just begun has noted nothing yet.
+    async fn offered(files: &ShardFiles, node: NodeId) -> PullOffer {
+        let began = Instant::now();
+        loop {
+            match files.offer(node, 0).await {
+                Ok(mut document) => {
+                    let mut bytes = Vec::new();
+                    document.read_to_end(&mut bytes).await.unwrap();
+                    return PullOffer::decode(&bytes).unwrap();
+                }
+                Err(why) => assert!(began.elapsed() < PATIENCE, "never: {why}"),
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_found_to_differ_gives_no_more_of_what_it_offered_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let sizes = NodeConfig { segment_size: Some(4 << 20), zero_ahead: 1 << 20, ..NodeConfig::new(folder.path()) };
+        let node = Node::start(sizes).unwrap();
+        let files = ShardFiles::of(folder.path().to_owned(), node.cluster.shard.clone());
+        let taker = NodeId(2);
+        let offer = offered(&files, taker).await;
+        let name = &offer.files[0].source;
+        assert!(files.file(taker, name, 0, 16).await.is_ok());
+        note_differs(folder.path(), "what is known of topics").unwrap();
+        let refused = files.file(taker, name, 0, 16).await.err().unwrap().to_string();
+        assert!(refused.contains("knows something else than the others"), "{refused}");
+        assert_eq!(files.takers.end(taker), None, "nothing is kept for it any more");
+        assert!(files.offer(taker, 0).await.is_err());
+        node.stop().await;
+    }
 }
