@@ -129,9 +129,11 @@ impl From<PullError> for NotNow {
             PullError::Shard(BackupError::Io { action, path, source }) => {
                 Self::Ended(StartError::Io { action, path, source })
             }
-            PullError::Offer(_) | PullError::TooShort { .. } | PullError::NoRoom { .. } | PullError::Shard(_) => {
-                Self::Later(error.to_string())
-            }
+            PullError::Offer(_)
+            | PullError::TooShort { .. }
+            | PullError::NoRoom { .. }
+            | PullError::Short { .. }
+            | PullError::Shard(_) => Self::Later(error.to_string()),
             PullError::Unsound(_) => Self::Unsound(error.to_string()),
             PullError::Replica(error) => Self::Ended(StartError::Replica(error)),
         }

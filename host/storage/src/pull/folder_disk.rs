@@ -47,7 +47,7 @@ impl PlaceDisk for FolderDisk {
     }
 
     fn failed(&self, step: PlaceStep, error: io::Error) -> PullError {
-        failed(step.action(), self.here.path())(error)
+        ShardPlaces(&self.here).failed(step, error)
     }
 }
 

@@ -203,7 +203,7 @@ impl<D: PullDisk> Gathering<D> {
     /// it had.
     pub fn finish(&mut self, offer: &PullOffer, progress: &StartProgress) -> Result<(), PullError> {
         for file in &offer.files {
-            self.disk.settle(Path::new(&file.path), file.length)?;
+            self.settle(file)?;
         }
         let expected = ExpectedShard {
             cluster_id: self.name.cluster_id,
@@ -219,9 +219,19 @@ impl<D: PullDisk> Gathering<D> {
         if last.index < offer.by.last_index {
             return self.unsound(format!("its last entry is {}, and not {}", last.index, offer.by.last_index));
         }
-        self.note = ReplicaFile::pulled(self.disk.note()?, self.name, &self.note, last, expected.log_end)?;
+        let note = ReplicaFile::pulled(self.disk.note()?, self.name, &self.note, last, expected.log_end)?;
         self.disk.complete()?;
+        // Until then what it noted says which segments of its own were committed.
+        self.note = note;
         take_place(&mut self.disk).map_err(|(step, error)| self.disk.failed(step, error))
+    }
+
+    /// What the system could not write it may hold to be written the next time it is asked: so the file comes again.
+    fn settle(&mut self, file: &OfferedFile) -> Result<(), PullError> {
+        let path = Path::new(&file.path);
+        let Err(why) = self.disk.settle(path, file.length) else { return Ok(()) };
+        self.disk.remove(path)?;
+        Err(why)
     }
 
     fn unsound(&mut self, why: String) -> Result<(), PullError> {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
 use vouch_commitlog::LogPosition;
@@ -168,6 +168,52 @@ fn what_is_not_the_log_that_was_offered_is_thrown_away_and_the_member_has_what_i
     assert!(missing.iter().all(|file| file.from == 0));
     stage.end();
     assert_eq!(Shard::start(two.member_dir.path()).listed("t").len(), 10);
+}
+
+/// A file that lies on `/dev/full` stands for one on a disk that is just then full.
+#[test]
+fn a_disk_that_fills_while_files_come_ends_nothing_and_the_pull_goes_on_when_there_is_room() {
+    let two = Two::begin();
+    let offer = two.offer();
+    let mut stage = two.stage(&[]);
+    let missing = stage.take(&offer).unwrap();
+    let (last, others) = missing.split_last().unwrap();
+    two.fetch(&mut stage, others, u64::MAX);
+    let place = two.member_dir.path().join("shards/0.pulled").join(last.source());
+    symlink("/dev/full", &place).unwrap();
+    let full = stage.append(last, b"some of it").unwrap_err();
+    assert!(matches!(full, PullError::Short { .. }) && full.to_string().contains("free some space"), "{full}");
+    fs::remove_file(&place).unwrap();
+    let missing = stage.take(&offer).unwrap();
+    assert!(missing.iter().any(|file| file.source() == last.source() && file.from == 0), "{missing:?}");
+    let is_kept = |file: &MissingFile| !missing.iter().any(|missing| missing.source() == file.source());
+    assert!(others.iter().filter(|file| file.source().starts_with("log/")).all(is_kept), "what came of the log stays");
+    two.fetch(&mut stage, &missing, u64::MAX);
+    finish(&mut stage, &offer).unwrap();
+    stage.end();
+    two.has_all(20);
+}
+
+/// The system may say of such a file the next time that all of it is on the disk.
+#[test]
+fn a_file_that_could_not_be_made_durable_comes_again() {
+    let two = Two::begin();
+    let offer = two.offer();
+    let mut stage = two.stage(&[]);
+    let missing = stage.take(&offer).unwrap();
+    two.fetch(&mut stage, &missing, u64::MAX);
+    let last = missing.last().unwrap();
+    let place = two.member_dir.path().join("shards/0.pulled").join(last.source());
+    fs::remove_file(&place).unwrap();
+    symlink("/dev/full", &place).unwrap();
+    finish(&mut stage, &offer).unwrap_err();
+    assert!(fs::symlink_metadata(&place).is_err(), "nothing of it is believed");
+    let missing = stage.take(&offer).unwrap();
+    assert!(missing.iter().any(|file| file.source() == last.source() && file.from == 0), "{missing:?}");
+    two.fetch(&mut stage, &missing, u64::MAX);
+    finish(&mut stage, &offer).unwrap();
+    stage.end();
+    two.has_all(20);
 }
 
 /// A start looks at the folder before it takes it: there, too, what a crash left is no folder that lost its log.
