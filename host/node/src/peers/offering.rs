@@ -68,8 +68,8 @@ impl ShardFiles {
         Self { data_dir, shard, takers: Arc::new(Takers::new(ASKS_WITHIN)) }
     }
 
-    /// Lets the shard keep this stretch of the log for another node, for so long from now on. It takes the place of what was kept
-    /// before for anybody.
+    /// Lets the shard keep this stretch of the log for another node, for so long from now on. It takes the place of what was kept for
+    /// that one before.
     fn hold(&self, by: NodeId, taken: Range<LogPosition>, within: Duration) {
         self.shard.hold(HeldLog { by, taken, until: Instant::now() + within });
     }
