@@ -224,7 +224,6 @@ impl Others {
         let nodes: Vec<u64> = self.transport.peers().all().into_keys().collect();
         let leader = self.who_leads(&nodes, stage.node()).await;
         for node in asked.sources.in_order(&nodes, leader, Instant::now()) {
-            let believed = stage.believes_itself();
             let pulled = self.pull_from(node, stage, progress).await;
             let Err(why) = pulled.map_err(|why| why.or_removed(stage.node(), &self.data_dir)) else { return Ok(true) };
             let refuses = matches!(why, NotNow::Refused(_));
@@ -232,8 +231,8 @@ impl Others {
                 NotNow::Later(why) | NotNow::Refused(why) => asked.tell(node, why),
                 NotNow::Unsound(why) => {
                     tracing::error!(node, why, "what came from another node cannot be gone on with");
-                    // What was wrong may have been a file of this node's own: those are not used any more.
-                    if !believed {
+                    // What was wrong may have been a file of this node's own: that is not used any more.
+                    if stage.blames_other() {
                         asked.sources.was_unsound(node, Instant::now());
                     }
                     asked.tell(node, why);

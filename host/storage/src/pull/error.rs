@@ -25,7 +25,7 @@ pub enum PullError {
         needed: u64,
     },
     /// The offer does not hold any more, or what came is not what was offered: begin again with another one.
-    #[error("what was gathered from the other node is unsound, and is thrown away: {0}")]
+    #[error("what was gathered from the other node is unsound, and what is wrong of it is thrown away: {0}")]
     Unsound(String),
     /// Free some space: what comes lies beside what is there until all of it is.
     #[error("what is to come takes {needed} bytes, and the disk has {free}; free some space, it is tried again")]
