@@ -252,7 +252,8 @@ impl Shard {
         self.ask(|reply| Request::IndexBefore(position, Box::new(move |index| _ = reply.send(index)))).await
     }
 
-    /// Keeps the log for another node, which takes a stretch from this one's disk and what follows from its leader. The latest word counts.
+    /// Keeps the log for another node, which takes a stretch from this one's disk and what follows from its leader. The latest word for each
+    /// node counts.
     pub fn hold(&self, held: HeldLog) {
         self.inbox.push(Request::Hold(held));
     }

@@ -138,6 +138,7 @@ mod tests {
             node: NodeId(1),
             role: Role::Leads { since: EntryId { term: 1, index: 1 } },
             term: 1,
+            leads_from: None,
             followers: others.map(follower).collect(),
             members,
             names_from: 0,

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::future::pending;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vouch_commitlog::LogPosition;
 use vouch_consensus::Role;
 
 use super::Nodes;
-use crate::peers::{Lacking, Speaking, decides_without};
+use crate::peers::{Lacking, Speaking};
 
 /// Between two looks at what the scrubber found.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -66,12 +66,13 @@ impl Nodes {
         }
     }
 
-    /// Whether the others can do without this node for a while, as whoever leads knows. Who leads itself hands over first.
+    /// Whether the others can do without this node for a while, as whoever leads knows. Who leads itself hands over first, to one that
+    /// does not ask for the same.
     async fn may_be_spared(&self, speaking: &Speaking) -> Result<(), String> {
         let group = self.shard.group().await.map_err(|why| why.to_string())?;
         match group.role {
             Role::Leads { .. } => {
-                decides_without(&group, group.node)?;
+                speaking.spared.may_hand_over(&group, Instant::now())?;
                 let to = self.successor().await.map_err(|why| why.to_string())?;
                 self.shard.hand_over(to).await.map_err(|why| why.to_string())?;
                 Err(format!("it leads, and hands over to node {to} first"))

@@ -252,6 +252,7 @@ mod tests {
             node: NodeId(me),
             role: if me == 1 { leads } else { Role::Follows { leader: Some(NodeId(1)) } },
             term: 7,
+            leads_from: None,
             members,
             names_from: 0,
             awaits_others: true,

@@ -11,7 +11,7 @@
 //! - [`sparing`] is whether the group can do without a member for a while.
 //! - [`joining`] is how a node comes, with a [`token`].
 //! - [`gathered`] is what an earlier try to take something left.
-//! - [`lacking`] is what a node does not have, [`offering`] lets others take what they lack from this node's disk, and [`pulling`] is how this one takes it from theirs.
+//! - [`lacking`] is what a node does not have, [`offering`] lets others take what they lack from this node's disk, and [`pulling`] is how this one takes it from theirs, by way of [`sources`].
 
 mod address_book;
 mod admission;
@@ -30,6 +30,7 @@ mod pulling;
 mod removal;
 mod runtime;
 mod settings;
+mod sources;
 mod sparing;
 mod speaking;
 mod token;
@@ -42,6 +43,5 @@ pub(crate) use nodes::PeerNodes;
 pub use programs::NodeVersion;
 pub(crate) use pulling::pull;
 pub use settings::{JoinSettings, PeerSettings};
-pub(crate) use sparing::decides_without;
 pub(crate) use speaking::{Speaking, WhoSpeaks};
 pub use token::{ClusterToken, TokenFault};

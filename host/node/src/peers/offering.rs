@@ -70,8 +70,8 @@ impl ShardFiles {
         Self { data_dir, shard, takers: Arc::new(Takers::new(ASKS_WITHIN)), snapshots }
     }
 
-    /// Lets the shard keep this stretch of the log for another node, for so long from now on. It takes the place of what was kept
-    /// before for anybody.
+    /// Lets the shard keep this stretch of the log for another node, for so long from now on. It takes the place of what was kept for
+    /// that one before.
     fn hold(&self, by: NodeId, taken: Range<LogPosition>, within: Duration) {
         self.shard.hold(HeldLog { by, taken, until: Instant::now() + within });
     }
@@ -80,11 +80,11 @@ impl ShardFiles {
     ///
     /// # Errors
     /// It may not, for now or for good.
-    fn may_give(&self) -> io::Result<()> {
+    fn may_give(&self, node: NodeId) -> io::Result<()> {
         if differs(&self.data_dir) {
-            return Err(other(
-                "this node knows something else than the others, and gives what it has to nobody".to_owned(),
-            ));
+            // Of a pull that began before that was found nothing is kept, either.
+            self.left(node);
+            return Err(other("this node knows something else than the others, and gives what it has to nobody".to_owned()));
         }
         match self.snapshots.comparison().doubt() {
             Some(_) => Err(other(
@@ -101,7 +101,7 @@ impl ShardFiles {
     /// # Errors
     /// Another node takes something, or the folder is just being tidied: to be asked for again.
     async fn offer(&self, node: NodeId, term: u64) -> io::Result<Source> {
-        self.may_give()?;
+        self.may_give(node)?;
         self.shard.hear_term(term, node).await.map_err(refused)?;
         let busy = |taker| other(format!("node {taker} is taking the log from this one; ask again when it has it"));
         self.takers.may_begin(node, Instant::now()).map_err(busy)?;
@@ -164,7 +164,7 @@ impl ShardFiles {
     /// # Errors
     /// It has no offer any more, the name is none of an offer, or the file is gone; or what is here may be wrong.
     async fn file(&self, node: NodeId, name: &str, from: u64, len: u64) -> io::Result<Source> {
-        self.may_give()?;
+        self.may_give(node)?;
         let now = Instant::now();
         let held = self.takers.goes_on(node, now);
         let held =
@@ -192,6 +192,7 @@ fn other(why: String) -> io::Error {
 mod tests {
     use vouch_broker::RecordPosition;
     use vouch_broker::record::SealedAt;
+    use vouch_storage::note_differs;
 
     use super::*;
     use crate::{Node, NodeConfig};
@@ -219,6 +220,43 @@ mod tests {
         vouch_storage::note_differs(folder.path(), "it was outvoted").unwrap();
         let said = refusals().await;
         assert!(said.iter().all(|why| why.contains("gives what it has to nobody")), "{said:?}");
+        node.stop().await;
+    }
+
+    /// Longer than a node takes to note how far its log is durable.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// Asks until something is offered: a node that has just begun has noted nothing yet.
+    async fn offered(files: &ShardFiles, node: NodeId) -> PullOffer {
+        let began = Instant::now();
+        loop {
+            match files.offer(node, 0).await {
+                Ok(mut document) => {
+                    let mut bytes = Vec::new();
+                    document.read_to_end(&mut bytes).await.unwrap();
+                    return PullOffer::decode(&bytes).unwrap();
+                }
+                Err(why) => assert!(began.elapsed() < PATIENCE, "never: {why}"),
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_found_to_differ_gives_no_more_of_what_it_offered_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let sizes = NodeConfig { segment_size: Some(4 << 20), zero_ahead: 1 << 20, ..NodeConfig::new(folder.path()) };
+        let node = Node::start(sizes).unwrap();
+        let files = ShardFiles::of(folder.path().to_owned(), node.cluster.shard.clone(), node.cluster.snapshots.clone());
+        let taker = NodeId(2);
+        let offer = offered(&files, taker).await;
+        let name = &offer.files[0].source;
+        assert!(files.file(taker, name, 0, 16).await.is_ok());
+        note_differs(folder.path(), "what is known of topics").unwrap();
+        let refused = files.file(taker, name, 0, 16).await.err().unwrap().to_string();
+        assert!(refused.contains("knows something else than the others"), "{refused}");
+        assert_eq!(files.takers.end(taker), None, "nothing is kept for it any more");
+        assert!(files.offer(taker, 0).await.is_err());
         node.stop().await;
     }
 }

@@ -6,22 +6,26 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 use vouch_cluster::NodeId;
 use vouch_storage::{
     BackupError, MissingFile, PullError, PullOffer, PullStage, StartError, StartProgress, StartStep, StorageConfig,
 };
 use vouch_transport::{
-    ANY_NODE, PeerAdmission, PeerHello, PeerIdentity, PullFailed, Transport, TransportBounds, TransportConfig,
+    ANY_NODE, Caller, PeerAdmission, PeerHello, PeerIdentity, PullFailed, Transport, TransportBounds, TransportConfig,
     TransportTiming,
 };
 
+use super::calls::{NodeAnswer, NodeAsk, NodeRequest};
 use super::lacking::Lacking;
 use super::offering::{LEFT, OFFER, TAKEN};
 use super::removal::tells_removal;
 use super::runtime::PeerRuntime;
 use super::settings::PeerSettings;
+use super::sources::Sources;
 use super::speaking::is_own;
+use super::told::ToldNodes;
 
 /// Bytes that are asked for at once: so often the other node hears that this one goes on.
 const STRETCH: u64 = 64 << 20;
@@ -31,8 +35,8 @@ const OFFER_MAX: u64 = 64 << 20;
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest of these pauses, of which each is twice as long as the one before.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// A node whose files are unsound as they come from it is not asked again before: all of them would come once more.
-const UNSOUND_FOR: Duration = Duration::from_secs(600);
+/// Who knows who leads says so within this time.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
 /// So often the other node hears that this one goes on, while it reads what it has.
 const RENEW_EVERY: Duration = Duration::from_secs(30);
 /// Between two looks whether the start was given up.
@@ -94,10 +98,44 @@ struct Others {
     data_dir: PathBuf,
 }
 
+/// What became of asking them so far.
+#[derive(Default)]
+struct Asked {
+    sources: Sources,
+    /// Why each gave nothing, as was told.
+    told: BTreeMap<u64, String>,
+}
+
+impl Asked {
+    fn tell(&mut self, node: u64, why: String) {
+        if self.told.get(&node) != Some(&why) {
+            tracing::warn!(
+                node,
+                why,
+                "nothing can be taken from this node now; others are asked, and it is asked again"
+            );
+            self.told.insert(node, why);
+        }
+    }
+}
+
+/// Asks a node who leads, and where nodes are; `None`: it is not reached, or says nothing of that.
+async fn told_who_leads(caller: &Caller) -> Option<ToldNodes> {
+    let request = NodeRequest { forwarded: false, ask: NodeAsk::WhoLeads { address: String::new() } };
+    let answer = caller.call(vec![request.encode()], tokio::time::Instant::now() + TOLD_WITHIN).await;
+    match NodeAnswer::decode(answer.ok()?) {
+        Ok(NodeAnswer::Done(told)) => Some(told),
+        _ => None,
+    }
+}
+
 /// Why a node is not taken from now.
 enum NotNow {
-    /// It, or another one, may be asked in a moment.
+    /// It is not reached, or there is nothing to be had from it, or something is missing here: it is asked again in a moment, or another
+    /// one is.
     Later(String),
+    /// It is there, and gives nothing now.
+    Refused(String),
     /// What came from it is not what a start could go on with; it may be so for long.
     Unsound(String),
     Ended(StartError),
@@ -105,14 +143,17 @@ enum NotNow {
 
 impl From<PullFailed> for NotNow {
     fn from(failed: PullFailed) -> Self {
-        Self::Later(failed.to_string())
+        match &failed {
+            PullFailed::Refused(_) => Self::Refused(failed.to_string()),
+            PullFailed::Broken(_) => Self::Later(failed.to_string()),
+        }
     }
 }
 
 impl NotNow {
     /// A node that is none of the cluster's any more hears that, and notes it in its folder, which no start takes again.
     fn or_removed(self, node: NodeId, data_dir: &Path) -> Self {
-        let Self::Later(why) = &self else { return self };
+        let (Self::Later(why) | Self::Refused(why)) = &self else { return self };
         if !tells_removal(why, node) {
             return self;
         }
@@ -129,9 +170,11 @@ impl From<PullError> for NotNow {
             PullError::Shard(BackupError::Io { action, path, source }) => {
                 Self::Ended(StartError::Io { action, path, source })
             }
-            PullError::Offer(_) | PullError::TooShort { .. } | PullError::NoRoom { .. } | PullError::Shard(_) => {
-                Self::Later(error.to_string())
-            }
+            PullError::Offer(_)
+            | PullError::TooShort { .. }
+            | PullError::NoRoom { .. }
+            | PullError::Short { .. }
+            | PullError::Shard(_) => Self::Later(error.to_string()),
             PullError::Unsound(_) => Self::Unsound(error.to_string()),
             PullError::Replica(error) => Self::Ended(StartError::Replica(error)),
         }
@@ -162,42 +205,71 @@ impl Others {
         }
         let any = self.lacking.any.iter().map(|address| (ANY_NODE, address));
         any.for_each(|(node, address)| self.transport.peers().set(node, address));
-        let nodes: Vec<u64> = self.transport.peers().all().into_keys().collect();
-        let (mut told, mut pause, mut unsound) = (BTreeMap::new(), PAUSE, BTreeMap::<u64, Instant>::new());
-        loop {
-            for node in &nodes {
-                if unsound.get(node).is_some_and(|since| since.elapsed() < UNSOUND_FOR) {
-                    continue;
-                }
-                let believed = stage.believes_itself();
-                let pulled = self.pull_from(*node, &mut stage, progress).await;
-                let why = match pulled.map_err(|why| why.or_removed(stage.node(), &self.data_dir)) {
-                    Ok(()) => {
-                        stage.end();
-                        return Ok(());
-                    }
-                    Err(NotNow::Later(why)) => why,
-                    Err(NotNow::Unsound(why)) => {
-                        tracing::error!(node, why, "what came from another node cannot be gone on with");
-                        // What was wrong may have been a file of this node's own: those are not used any more.
-                        if !believed {
-                            unsound.insert(*node, Instant::now());
-                        }
-                        why
-                    }
-                    Err(NotNow::Ended(error)) => return Err(error),
-                };
-                if told.insert(*node, why.clone()).as_ref() != Some(&why) {
-                    tracing::warn!(
-                        node,
-                        why,
-                        "nothing can be taken from this node now; others are asked, and it is asked again"
-                    );
-                }
-            }
+        let (mut asked, mut pause) = (Asked::default(), PAUSE);
+        while !self.asks_all(&mut asked, &mut stage, progress).await? {
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
+        stage.end();
+        Ok(())
+    }
+
+    /// Asks each that may be asked now, the one that leads first. Whether one has given all.
+    async fn asks_all(
+        &self,
+        asked: &mut Asked,
+        stage: &mut PullStage,
+        progress: &StartProgress,
+    ) -> Result<bool, StartError> {
+        let nodes: Vec<u64> = self.transport.peers().all().into_keys().collect();
+        let leader = self.who_leads(&nodes, stage.node()).await;
+        for node in asked.sources.in_order(&nodes, leader, Instant::now()) {
+            let pulled = self.pull_from(node, stage, progress).await;
+            let Err(why) = pulled.map_err(|why| why.or_removed(stage.node(), &self.data_dir)) else { return Ok(true) };
+            let refuses = matches!(why, NotNow::Refused(_));
+            match why {
+                NotNow::Later(why) | NotNow::Refused(why) => asked.tell(node, why),
+                NotNow::Unsound(why) => {
+                    tracing::error!(node, why, "what came from another node cannot be gone on with");
+                    // What was wrong may have been a file of this node's own: that is not used any more.
+                    if stage.blames_other() {
+                        asked.sources.was_unsound(node, Instant::now());
+                    }
+                    asked.tell(node, why);
+                }
+                NotNow::Ended(error) => return Err(error),
+            }
+            if leader == Some(node) && !asked.sources.asks_others(refuses, Instant::now()) {
+                break;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Who leads, as that node says itself, or else as the one says that knows most of the log; `None`: nobody who is reached knows.
+    async fn who_leads(&self, nodes: &[u64], me: NodeId) -> Option<u64> {
+        let mut asked = JoinSet::new();
+        for node in nodes.iter().copied() {
+            let caller = self.transport.caller(node);
+            asked.spawn(async move { (node, told_who_leads(&caller).await) });
+        }
+        let mut newest: Option<(NodeId, ToldNodes)> = None;
+        while let Some(answered) = asked.join_next().await {
+            let Ok((node, Some(told))) = answered else { continue };
+            let Some(leader) = told.leader.filter(|leader| *leader != me) else { continue };
+            if leader.0 == node {
+                return Some(node);
+            }
+            if newest.as_ref().is_none_or(|(_, known)| known.as_of < told.as_of) {
+                newest = Some((leader, told));
+            }
+        }
+        let (leader, told) = newest?;
+        // It may have come while this node was away.
+        if let Some(address) = told.nodes.get(&leader).filter(|_| !nodes.contains(&leader.0)) {
+            self.transport.peers().set(leader.0, address);
+        }
+        Some(leader.0)
     }
 
     /// Takes all from one node. Where that does not come about, the other hears that it need not wait.
@@ -302,5 +374,31 @@ impl Others {
             true => Ok(Some(came)),
             false => Err(NotNow::Later(format!("{} is shorter than was offered", file.source()))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use vouch_commitlog::Shortage;
+
+    use super::*;
+
+    #[test]
+    fn what_passes_is_waited_for_and_what_is_broken_ends_the_start() {
+        let short = PullError::Short { failed: "cannot write it".to_owned(), shortage: Shortage::Space };
+        let full = NotNow::from(short);
+        assert!(matches!(&full, NotNow::Later(why) if why.contains("free some space")), "the disk is full");
+        assert!(matches!(NotNow::from(PullError::NoRoom { needed: 9, free: 1 }), NotNow::Later(_)));
+        let source = io::Error::other("the disk is broken");
+        let broken = PullError::Shard(BackupError::Io { action: "write", path: "log".into(), source });
+        assert!(matches!(NotNow::from(broken), NotNow::Ended(StartError::Io { .. })));
+    }
+
+    #[test]
+    fn a_node_that_is_there_and_busy_is_told_from_one_that_is_not_reached() {
+        assert!(matches!(NotNow::from(PullFailed::Refused("busy".to_owned())), NotNow::Refused(_)));
+        assert!(matches!(NotNow::from(PullFailed::Broken("gone".to_owned())), NotNow::Later(_)));
     }
 }

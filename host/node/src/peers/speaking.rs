@@ -32,6 +32,7 @@ use super::programs::{NodeVersion, Programs};
 use super::removal::Removal;
 use super::runtime::PeerRuntime;
 use super::settings::{JoinSettings, PeerSettings};
+use super::sparing::Spared;
 use super::told::Hearsay;
 use crate::served_shard::SHARD;
 
@@ -97,6 +98,7 @@ pub(crate) struct Speaking {
     program: NodeVersion,
     pub(crate) programs: Arc<Programs>,
     pub(crate) removal: Arc<Removal>,
+    pub(crate) spared: Arc<Spared>,
     clients: Arc<ClientCalls>,
     sessions: Arc<ClientCalls>,
     signals: Arc<Signals>,
@@ -142,6 +144,7 @@ impl Speaking {
             program: who.program.clone(),
             programs: Arc::default(),
             removal: Arc::new(Removal::new(who.node, who.data_dir.clone())),
+            spared: Arc::default(),
             clients: Arc::default(),
             sessions: Arc::default(),
             signals: signals.clone(),
@@ -157,7 +160,7 @@ impl Speaking {
     pub(crate) fn begin(&self, shard: &Arc<Shard>, log: &LogReader) -> Result<(), StartError> {
         let (nodes, belongs) = (self.nodes.clone(), self.signals.belongs());
         let calls = NodeCalls {
-            spared: Arc::default(),
+            spared: self.spared.clone(),
             snapshots: self.signals.snapshots.clone(),
             shard: shard.clone(),
             nodes: nodes.clone(),

@@ -6,11 +6,11 @@
 //!   snapshot from another node's disk: nothing is lost by it but time.
 //! - A replica that was told that it is behind decides nothing anew: it goes on with what it hears until it is stopped.
 
-use std::ops::Range;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use vouch_commitlog::LogPosition;
-use vouch_consensus::{EntryId, FollowerProgress, Replica};
+use vouch_consensus::{EntryId, FollowerProgress, NodeId, Replica};
 
 use super::{Command, Core, HeldLog, LeaderEntry};
 
@@ -18,29 +18,31 @@ use super::{Command, Core, HeldLog, LeaderEntry};
 pub(super) struct Behind {
     /// A member that lives and lacks no more bytes than these gets them from its leader.
     within: u64,
-    /// What another node takes.
-    held: Option<HeldLog>,
+    /// What other nodes take, or took and have yet to start with: one takes at a time, and those before it may not be heard of yet.
+    held: BTreeMap<NodeId, HeldLog>,
     /// That this replica is itself too far behind was told.
     is_told: bool,
 }
 
 impl Behind {
     pub(super) fn within(bytes: u64) -> Self {
-        Self { within: bytes, held: None, is_told: false }
+        Self { within: bytes, held: BTreeMap::new(), is_told: false }
     }
 
-    /// Keeps the log for another node. The latest word counts.
-    pub(super) fn hold(&mut self, held: HeldLog) {
-        self.held = Some(held);
+    /// Keeps the log for another node. The latest word for each counts.
+    pub(super) fn hold(&mut self, held: HeldLog, now: Instant) {
+        self.held.retain(|_, other| now < other.until);
+        self.held.insert(held.by, held);
     }
 
-    /// What is held, unless the node for which it is lives and has the stretch: then it is one like all others.
-    fn held(&self, now: Instant, replica: &Replica<LeaderEntry>) -> Option<&Range<LogPosition>> {
-        let held = self.held.as_ref().filter(|held| now < held.until)?;
-        let has = |other: &FollowerProgress| {
+    /// What is held, but for nodes that live and have their stretch: these are like all others.
+    fn held(&self, now: Instant, replica: &Replica<LeaderEntry>) -> Vec<&HeldLog> {
+        let followers = replica.followers();
+        let has = |held: &HeldLog, other: &FollowerProgress| {
             other.node == held.by && other.is_heard && other.durable_to.is_some_and(|to| to >= held.taken.end.0)
         };
-        (!replica.followers().iter().any(has)).then_some(&held.taken)
+        let counts = |held: &&HeldLog| now < held.until && !followers.iter().any(|other| has(held, other));
+        self.held.values().filter(counts).collect()
     }
 }
 
@@ -68,7 +70,8 @@ impl Core {
         let Some(replica) = self.replica.as_mut().filter(|_| !awaits_others) else { return };
         // Whoever is to come is sent what is written from now on, wherever he gets the rest.
         self.keeps_names &= awaits_some || !replica.is_alone();
-        let held = behind.held(now, replica).and_then(|taken| replica.index_before(taken.end.0));
+        let held: Vec<u64> =
+            behind.held(now, replica).into_iter().filter_map(|held| replica.index_before(held.taken.end.0)).collect();
         let needed = slowest(replica, within).into_iter().chain(held).min().unwrap_or(u64::MAX);
         replica.forget(covered.saturating_sub(1).min(needed));
     }
@@ -79,7 +82,7 @@ impl Core {
         if self.awaits_all() || self.awaits_word() {
             return Some(LogPosition::START);
         }
-        let held = self.behind.held(self.now.at, replica).map(|taken| taken.start);
+        let held = self.behind.held(self.now.at, replica).into_iter().map(|held| held.taken.start).min();
         if replica.is_alone() {
             return held;
         }

@@ -162,6 +162,8 @@ pub struct GroupStanding {
     pub role: Role,
     /// Its term.
     pub term: u64,
+    /// Since when it leads and knows all that was decided before; `None`: it does not.
+    pub leads_from: Option<Instant>,
     /// Who belongs to the group, by what is applied.
     pub members: GroupMembers,
     /// It knows no names of entries up to this index, and can give them to nobody.

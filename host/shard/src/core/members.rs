@@ -119,6 +119,7 @@ impl Core {
             // What failed leads nobody any more, and hears nobody who does.
             role: if self.closed.is_some() { Role::Follows { leader: None } } else { replica.role() },
             term: replica.term(),
+            leads_from: self.leads_from.filter(|_| self.leader.is_some() && self.closed.is_none()),
             members: self.state.members().clone(),
             names_from: replica.before().index,
             awaits_others: self.awaits_others(),

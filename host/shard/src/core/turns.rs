@@ -67,7 +67,7 @@ impl Core {
             Request::IndexBefore(position, tell) => {
                 tell(self.replica.as_ref().and_then(|replica| replica.index_before(position.0)));
             }
-            Request::Hold(held) => self.behind.hold(held),
+            Request::Hold(held) => self.behind.hold(held, self.now.at),
             Request::NameSnapshot => self.should_name(),
             Request::Sealed(sealed) => self.sealed(sealed),
             Request::Differs(what) => self.differs(&what),

@@ -5,7 +5,8 @@ use std::path::Path;
 use vouch_broker::State;
 use vouch_broker::record::FEATURE_LEVEL;
 use vouch_commitlog::{
-    Checkpoint, CommitLog, LogConfig, LogPosition, ReadOnlyLog, SEGMENT_HEADER_LEN, SurveyProgress, Verification,
+    Checkpoint, CommitLog, DamagedRange, LogConfig, LogPosition, ReadOnlyLog, SEGMENT_HEADER_LEN, SurveyProgress,
+    Verification,
 };
 use vouch_consensus::EntryId;
 
@@ -118,16 +119,27 @@ pub(crate) fn check_shard(
     };
 
     let log_folder = shard.log();
-    let mut log = LogConfig::new(&log_folder, expected.cluster_id, SHARD.0);
-    log.segment_size = expected.segment_size;
-    log.checkpoint = checkpoint;
-    log.known_durable = expected.log_end;
+    let log = LogConfig { checkpoint, ..expected_log(shard, expected) };
     let mut progress = |SurveyProgress { done_bytes, total_bytes }: SurveyProgress| {
         on_progress(BackupProgress { step: BackupStep::Log, done_bytes, total_bytes });
     };
     let opened = CommitLog::open_read_only(&log, LogPosition(0), &mut progress);
     let opened = opened.map_err(|error| damaged(&log_folder, error))?;
     read_on(opened, (checkpoint, &mut state), expected).map_err(|why| damaged(&log_folder, why))
+}
+
+/// The log that lies in the folder of a shard, if that is as is expected.
+fn expected_log(shard: &ShardFolder, expected: &ExpectedShard) -> LogConfig {
+    let mut log = LogConfig::new(shard.log(), expected.cluster_id, SHARD.0);
+    (log.segment_size, log.known_durable) = (expected.segment_size, expected.log_end);
+    log
+}
+
+/// What is damaged in the log of a shard; nothing, too, where it cannot be looked through.
+pub(crate) fn damage_in(shard: &ShardFolder, expected: &ExpectedShard) -> Vec<DamagedRange> {
+    let log = expected_log(shard, expected);
+    let opened = CommitLog::open_read_only(&log, LogPosition(0), &mut |_| ());
+    opened.map(|opened| opened.verification.damage).unwrap_or_default()
 }
 
 /// The same of a log that is opened from its first segment on, and of the state with which a snapshot goes on that covers this entry.

@@ -28,8 +28,8 @@ use vouch_broker::ShardId;
 
 use crate::layout::ShardFolder;
 
-pub(crate) use check::check_shard;
 pub use check::{ExpectedShard, check_backup, check_log};
+pub(crate) use check::{check_shard, damage_in};
 pub(crate) use copy::{Extent, hexadecimal};
 pub use error::BackupError;
 pub(crate) use error::failed;

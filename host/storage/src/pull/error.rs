@@ -3,6 +3,8 @@
 use std::io;
 use std::path::Path;
 
+use vouch_commitlog::{NoteError, Shortage};
+
 use crate::backup::{self, BackupError};
 use crate::replica::ReplicaError;
 
@@ -23,7 +25,7 @@ pub enum PullError {
         needed: u64,
     },
     /// The offer does not hold any more, or what came is not what was offered: begin again with another one.
-    #[error("what was gathered from the other node is unsound, and is thrown away: {0}")]
+    #[error("what was gathered from the other node is unsound, and what is wrong of it is thrown away: {0}")]
     Unsound(String),
     /// Free some space: what comes lies beside what is there until all of it is.
     #[error("what is to come takes {needed} bytes, and the disk has {free}; free some space, it is tried again")]
@@ -33,15 +35,64 @@ pub enum PullError {
         /// Bytes that are free.
         free: u64,
     },
+    /// There is too little of something while files come, and nothing is broken: what was gathered stays, begin again in a moment.
+    #[error("{failed}; {}, it is tried again", shortage.remedy())]
+    Short {
+        /// What was tried, with which file.
+        failed: String,
+        /// Of what there is too little.
+        shortage: Shortage,
+    },
     /// What the replica noted cannot be read: see there.
     #[error(transparent)]
-    Replica(#[from] ReplicaError),
+    Replica(ReplicaError),
     /// The system refuses, or there is nothing to offer: see there.
     #[error(transparent)]
     Shard(#[from] BackupError),
 }
 
-/// For `map_err`: what was tried with which file. The action is a verb that follows *cannot*.
+impl From<ReplicaError> for PullError {
+    fn from(error: ReplicaError) -> Self {
+        let shortage = match &error {
+            ReplicaError::File(NoteError::Io { source, .. }) => Shortage::of(source),
+            _ => None,
+        };
+        match shortage {
+            Some(shortage) => Self::Short { failed: error.to_string(), shortage },
+            None => Self::Replica(error),
+        }
+    }
+}
+
+/// For `map_err`: what was tried with which file. The action is a verb that follows *cannot*. A disk that fills while files come is not
+/// one that is broken.
 pub(super) fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> PullError + 'a {
-    move |source| backup::failed(action, path)(source).into()
+    move |source| {
+        let (shortage, failed) = (Shortage::of(&source), backup::failed(action, path)(source));
+        match shortage {
+            Some(shortage) => PullError::Short { failed: failed.to_string(), shortage },
+            None => failed.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_there_is_too_little_of_is_told_from_what_is_broken() {
+        let path = Path::new("/data/log");
+        let full = failed("write", path)(io::ErrorKind::StorageFull.into());
+        assert!(matches!(full, PullError::Short { shortage: Shortage::Space, .. }), "{full:?}");
+        let told = full.to_string();
+        assert!(told.contains("cannot write /data/log") && told.contains("free some space"), "{told}");
+        let broken = failed("write", path)(io::ErrorKind::Other.into());
+        assert!(matches!(broken, PullError::Shard(BackupError::Io { action: "write", .. })), "{broken:?}");
+        let note = |source: io::Error| {
+            PullError::from(ReplicaError::File(NoteError::Io { action: "write", file: path.to_owned(), source }))
+        };
+        assert!(matches!(note(io::ErrorKind::StorageFull.into()), PullError::Short { .. }));
+        assert!(matches!(note(io::ErrorKind::Other.into()), PullError::Replica(_)));
+    }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use vouch_commitlog::NoteFile;
+use vouch_commitlog::{LogPosition, NoteFile};
 use vouch_consensus::EntryId;
 use vouch_files::{create_dir_all, sync, write};
 
@@ -13,7 +13,8 @@ use super::error::failed;
 use super::gathering::PullDisk;
 use super::staged::{StagedFile, length_of};
 use super::take_place::{COMPLETE, PlaceDisk, PlacePicture, PlaceStep, ShardPlaces, gathered};
-use crate::backup::{BackupProgress, ExpectedShard, check_shard};
+use super::unsound::damaged_segments;
+use crate::backup::{BackupProgress, ExpectedShard, check_shard, damage_in};
 use crate::layout::{REPLICA, ShardFolder};
 use crate::progress::{StartProgress, StartStep};
 use crate::replica::ReplicaError;
@@ -47,7 +48,7 @@ impl PlaceDisk for FolderDisk {
     }
 
     fn failed(&self, step: PlaceStep, error: io::Error) -> PullError {
-        failed(step.action(), self.here.path())(error)
+        ShardPlaces(&self.here).failed(step, error)
     }
 }
 
@@ -118,6 +119,10 @@ impl PullDisk for FolderDisk {
         };
         let checked = check_shard(&self.gathered, expected, &mut checks);
         checked.map(|checked| checked.last).map_err(|why| why.to_string())
+    }
+
+    fn broken_segments(&mut self, expected: &ExpectedShard) -> Vec<LogPosition> {
+        damaged_segments(&damage_in(&self.gathered, expected), expected.segment_size)
     }
 
     fn note(&mut self) -> Result<NoteFile, PullError> {

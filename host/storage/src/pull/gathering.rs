@@ -1,6 +1,6 @@
 //! What is gathered from another node's offer, and what of a node's own stays: decided here, whatever disk it lies on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use vouch_commitlog::{LogPosition, NoteFile};
@@ -12,6 +12,9 @@ use super::take_place::{PlaceDisk, take_place};
 use crate::backup::{self, ExpectedShard};
 use crate::progress::StartProgress;
 use crate::replica::{LogName, ReplicaFile, ReplicaNote};
+
+/// So often a segment that is not whole is thrown away by itself: if it comes no better, one beside it may be what is wrong.
+const THROWN_BY_ITSELF: u32 = 2;
 
 /// A stretch of a file that is still to come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +101,10 @@ pub trait PullDisk: PlaceDisk {
     /// Why a start would not go on with it.
     fn check(&mut self, expected: &ExpectedShard, progress: &StartProgress) -> Result<EntryId, String>;
 
+    /// Where those segments begin, of what was gathered, that are not whole: asked where a start would not go on. Nothing where that
+    /// cannot be told.
+    fn broken_segments(&mut self, expected: &ExpectedShard) -> Vec<LogPosition>;
+
     /// The file beside what was gathered in which a replica keeps its note.
     ///
     /// # Errors
@@ -126,6 +133,12 @@ pub struct Gathering<D> {
     own: StoppedLog,
     /// Segments of its own that are not whole; `None`: none of them is believed.
     damaged: Option<BTreeSet<LogPosition>>,
+    /// Segments of its own that are among those which were gathered last.
+    kept: BTreeSet<LogPosition>,
+    /// Segments that were thrown away by themselves, and how often.
+    thrown: BTreeMap<LogPosition, u32>,
+    /// What was unsound last came from another node.
+    blames_other: bool,
 }
 
 impl<D: PullDisk> Gathering<D> {
@@ -139,7 +152,8 @@ impl<D: PullDisk> Gathering<D> {
     ) -> Self {
         let segment_of = |position: &LogPosition| LogPosition(position.0 - position.0 % segment_size);
         let damaged = Some(damaged.iter().map(segment_of).collect());
-        Self { disk, name, segment_size, note, own, damaged }
+        let (kept, thrown, blames_other) = (BTreeSet::new(), BTreeMap::new(), false);
+        Self { disk, name, segment_size, note, own, damaged, kept, thrown, blames_other }
     }
 
     /// The latest term that the node's replica noted.
@@ -168,6 +182,7 @@ impl<D: PullDisk> Gathering<D> {
         }
         self.disk.prepare()?;
         self.keep_what_belongs_to(offer)?;
+        self.kept.clear();
         let mut missing = Vec::new();
         for file in &offer.files {
             self.add_own(file)?;
@@ -183,9 +198,9 @@ impl<D: PullDisk> Gathering<D> {
         Ok(missing)
     }
 
-    /// Whether segments of this node's own are still kept: after something was unsound none is.
-    pub fn believes_itself(&self) -> bool {
-        self.damaged.is_some()
+    /// Whether what was unsound last came from another node: of this node's own files those are not used any more that were not whole.
+    pub fn blames_other(&self) -> bool {
+        self.blames_other
     }
 
     /// Puts bytes behind what is there of a file.
@@ -199,11 +214,11 @@ impl<D: PullDisk> Gathering<D> {
     /// All of the offer is there: reads it as a start would, and lets it take the place of what this node had.
     ///
     /// # Errors
-    /// [`PullError::Unsound`]: all that was gathered is thrown away, and nothing of its own is believed any more. The node has what
-    /// it had.
+    /// [`PullError::Unsound`]: segments that are not whole are thrown away, and come again, best from another node; where nobody can
+    /// tell which these are, all that was gathered is, and nothing of this node's own is believed any more. It has what it had.
     pub fn finish(&mut self, offer: &PullOffer, progress: &StartProgress) -> Result<(), PullError> {
         for file in &offer.files {
-            self.disk.settle(Path::new(&file.path), file.length)?;
+            self.settle(file)?;
         }
         let expected = ExpectedShard {
             cluster_id: self.name.cluster_id,
@@ -214,18 +229,50 @@ impl<D: PullDisk> Gathering<D> {
         };
         let last = match self.disk.check(&expected, progress) {
             Ok(last) => last,
-            Err(why) => return self.unsound(why),
+            Err(why) => return self.is_broken(why, offer, &expected),
         };
         if last.index < offer.by.last_index {
-            return self.unsound(format!("its last entry is {}, and not {}", last.index, offer.by.last_index));
+            return self.is_unsound(format!("its last entry is {}, and not {}", last.index, offer.by.last_index));
         }
-        self.note = ReplicaFile::pulled(self.disk.note()?, self.name, &self.note, last, expected.log_end)?;
+        let note = ReplicaFile::pulled(self.disk.note()?, self.name, &self.note, last, expected.log_end)?;
         self.disk.complete()?;
+        // Until then what it noted says which segments of its own were committed.
+        self.note = note;
         take_place(&mut self.disk).map_err(|(step, error)| self.disk.failed(step, error))
     }
 
-    fn unsound(&mut self, why: String) -> Result<(), PullError> {
+    /// What the system could not write it may hold to be written the next time it is asked: so the file comes again.
+    fn settle(&mut self, file: &OfferedFile) -> Result<(), PullError> {
+        let path = Path::new(&file.path);
+        let Err(why) = self.disk.settle(path, file.length) else { return Ok(()) };
+        self.disk.remove(path)?;
+        Err(why)
+    }
+
+    /// Throws away what is not whole of it. What is, stays: of two others each may have lost something else.
+    fn is_broken(&mut self, why: String, offer: &PullOffer, expected: &ExpectedShard) -> Result<(), PullError> {
+        let broken: BTreeSet<LogPosition> = self.disk.broken_segments(expected).into_iter().collect();
+        let offered = |start: &LogPosition| offer.files.iter().find(|file| file.segment() == Some(*start));
+        let files: Option<Vec<&OfferedFile>> = broken.iter().map(offered).collect();
+        let is_again = |start: &LogPosition| self.thrown.get(start).is_some_and(|times| *times >= THROWN_BY_ITSELF);
+        let Some(files) = files.filter(|files| !files.is_empty() && !broken.iter().any(is_again)) else {
+            return self.is_unsound(why);
+        };
+        self.blames_other = !broken.is_subset(&self.kept);
+        for file in files {
+            self.disk.remove(Path::new(&file.path))?;
+        }
+        for start in broken {
+            *self.thrown.entry(start).or_default() += 1;
+            self.damaged.iter_mut().for_each(|damaged| _ = damaged.insert(start));
+        }
+        Err(PullError::Unsound(why))
+    }
+
+    fn is_unsound(&mut self, why: String) -> Result<(), PullError> {
+        self.blames_other = self.damaged.is_none();
         self.damaged = None;
+        self.thrown.clear();
         self.disk.throw_away()?;
         Err(PullError::Unsound(why))
     }
@@ -254,6 +301,7 @@ impl<D: PullDisk> Gathering<D> {
         if !is_committed || damaged.contains(&start) || self.disk.own_length(path)? != file.length {
             return Ok(());
         }
+        self.kept.insert(start);
         self.disk.keep_own(path)
     }
 }

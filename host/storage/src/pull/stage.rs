@@ -74,9 +74,9 @@ impl PullStage {
         self.gathering.take(offer)
     }
 
-    /// See [`Gathering::believes_itself`].
-    pub fn believes_itself(&self) -> bool {
-        self.gathering.believes_itself()
+    /// See [`Gathering::blames_other`].
+    pub fn blames_other(&self) -> bool {
+        self.gathering.blames_other()
     }
 
     /// See [`Gathering::append`].

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use vouch_files::sync;
 
 use super::PullError;
-use super::error::failed;
+use crate::backup;
 use crate::error::{self, StartError};
 use crate::layout::ShardFolder;
 
@@ -159,8 +159,9 @@ impl PlaceDisk for ShardPlaces<'_> {
         sync_above(here)
     }
 
+    /// Whatever the system lacks: the step may have been taken, so that nothing is gathered any more. The next start ends it.
     fn failed(&self, step: PlaceStep, error: io::Error) -> PullError {
-        failed(step.action(), self.0.path())(error)
+        backup::failed(step.action(), self.0.path())(error).into()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
 use vouch_commitlog::LogPosition;
@@ -142,32 +142,171 @@ fn a_pull_that_was_cut_short_goes_on_with_what_it_has_of_segments_and_with_anoth
     two.has_all(26);
 }
 
-#[test]
-fn what_is_not_the_log_that_was_offered_is_thrown_away_and_the_member_has_what_it_had() {
-    let two = Two::begin();
-    let offer = two.offer();
-    let mut stage = two.stage(&[]);
-    let missing = stage.take(&offer).unwrap();
-    let last = missing.iter().rfind(|file| file.source().starts_with("log/")).unwrap();
-    for file in &missing {
+/// Of what is missing, all but for one bit in the middle of what is to come of a segment that begins here.
+fn fetch_damaged(two: &Two, stage: &mut PullStage, missing: &[MissingFile], start: u64) {
+    let name = name(start);
+    for file in missing {
         let mut source = open_offered(two.source_dir.path(), file.source()).unwrap();
         source.seek(SeekFrom::Start(file.from)).unwrap();
         let mut bytes = Vec::new();
         source.take(file.end() - file.from).read_to_end(&mut bytes).unwrap();
-        if file == last {
+        if file.source() == name {
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;
         }
         stage.append(file, &bytes).unwrap();
     }
-    let refused = finish(&mut stage, &offer).unwrap_err();
-    assert!(matches!(refused, PullError::Unsound(_)), "{refused}");
-    // Nothing is believed any more, not even its own.
+}
+
+fn segments_of(missing: &[MissingFile]) -> Vec<&str> {
+    missing.iter().map(MissingFile::source).filter(|name| name.starts_with("log/")).collect()
+}
+
+fn name(start: u64) -> String {
+    format!("log/{start:020}.log")
+}
+
+/// Where the segment begins in which what is offered ends. It was filled up with zeros, so it comes again whatever was wrong.
+fn last_of(offer: &PullOffer) -> u64 {
+    offer.log_end / SEGMENT * SEGMENT
+}
+
+fn is_unsound(finished: Result<(), PullError>) -> bool {
+    matches!(finished, Err(PullError::Unsound(_)))
+}
+
+#[test]
+fn a_segment_that_is_not_what_was_offered_is_thrown_away_and_the_member_has_what_it_had() {
+    let two = Two::begin();
+    let offer = two.offer();
+    let mut stage = two.stage(&[]);
     let missing = stage.take(&offer).unwrap();
-    assert_eq!(missing.len(), offer.files.len());
+    let last = last_of(&offer);
+    fetch_damaged(&two, &mut stage, &missing, last);
+    assert!(is_unsound(finish(&mut stage, &offer)) && stage.blames_other());
+    let missing = stage.take(&offer).unwrap();
+    assert_eq!(segments_of(&missing), [name(last)]);
     assert!(missing.iter().all(|file| file.from == 0));
     stage.end();
     assert_eq!(Shard::start(two.member_dir.path()).listed("t").len(), 10);
+}
+
+/// Neither of the two has all of the log, and nobody knows that yet; both together have it.
+#[test]
+fn what_one_node_has_lost_comes_from_another_one_that_has_lost_something_else() {
+    let two = Two::begin();
+    let offer = two.offer();
+    let own = [0, SEGMENT, 2 * SEGMENT].map(LogPosition);
+    let mut stage = two.stage(&own);
+    let missing = stage.take(&offer).unwrap();
+    assert_eq!(missing.len(), offer.files.len(), "nothing of its own is whole");
+    fetch_damaged(&two, &mut stage, &missing, SEGMENT);
+    assert!(is_unsound(finish(&mut stage, &offer)) && stage.blames_other());
+    let missing = stage.take(&offer).unwrap();
+    assert_eq!(segments_of(&missing), [name(SEGMENT), name(last_of(&offer))]);
+    fetch_damaged(&two, &mut stage, &missing, 2 * SEGMENT);
+    finish(&mut stage, &offer).unwrap();
+    stage.end();
+    two.has_all(20);
+}
+
+#[test]
+fn a_segment_of_its_own_that_is_not_whole_is_asked_for_then_and_nobody_is_blamed() {
+    let two = Two::begin();
+    let own = segment(two.member_dir.path(), SEGMENT);
+    let mut bytes = fs::read(&own).unwrap();
+    bytes[SEGMENT as usize / 2] ^= 1;
+    fs::write(&own, bytes).unwrap();
+    let offer = two.offer();
+    let mut stage = two.stage(&[]);
+    let missing = stage.take(&offer).unwrap();
+    assert!(!segments_of(&missing).contains(&name(SEGMENT).as_str()), "nobody knows that it is damaged");
+    two.fetch(&mut stage, &missing, u64::MAX);
+    assert!(is_unsound(finish(&mut stage, &offer)) && !stage.blames_other());
+    let missing = stage.take(&offer).unwrap();
+    assert_eq!(segments_of(&missing), [name(SEGMENT), name(last_of(&offer))]);
+    two.fetch(&mut stage, &missing, u64::MAX);
+    finish(&mut stage, &offer).unwrap();
+    stage.end();
+    two.has_all(20);
+}
+
+/// What is said to be wrong may be right, and stand beside what is wrong.
+#[test]
+fn a_segment_that_comes_no_better_takes_all_others_with_it() {
+    let two = Two::begin();
+    let offer = two.offer();
+    let mut stage = two.stage(&[]);
+    let last = last_of(&offer);
+    for _ in 0..3 {
+        let missing = stage.take(&offer).unwrap();
+        assert!(missing.len() < offer.files.len());
+        fetch_damaged(&two, &mut stage, &missing, last);
+        assert!(is_unsound(finish(&mut stage, &offer)));
+    }
+    assert_eq!(stage.take(&offer).unwrap().len(), offer.files.len(), "not even its own are believed any more");
+}
+
+#[test]
+fn what_is_whole_and_ends_too_early_is_all_thrown_away() {
+    let two = Two::begin();
+    let mut offer = two.offer();
+    (offer.by.last_index, offer.by.written_index) = (offer.by.last_index + 1, offer.by.written_index + 1);
+    let mut stage = two.stage(&[]);
+    let missing = stage.take(&offer).unwrap();
+    two.fetch(&mut stage, &missing, u64::MAX);
+    assert!(is_unsound(finish(&mut stage, &offer)) && !stage.blames_other(), "it may have been a file of its own");
+    let missing = stage.take(&offer).unwrap();
+    assert_eq!(missing.len(), offer.files.len(), "nothing is believed any more, not even its own");
+    assert!(missing.iter().all(|file| file.from == 0));
+    two.fetch(&mut stage, &missing, u64::MAX);
+    assert!(is_unsound(finish(&mut stage, &offer)) && stage.blames_other());
+}
+
+/// A file that lies on `/dev/full` stands for one on a disk that is just then full.
+#[test]
+fn a_disk_that_fills_while_files_come_ends_nothing_and_the_pull_goes_on_when_there_is_room() {
+    let two = Two::begin();
+    let offer = two.offer();
+    let mut stage = two.stage(&[]);
+    let missing = stage.take(&offer).unwrap();
+    let (last, others) = missing.split_last().unwrap();
+    two.fetch(&mut stage, others, u64::MAX);
+    let place = two.member_dir.path().join("shards/0.pulled").join(last.source());
+    symlink("/dev/full", &place).unwrap();
+    let full = stage.append(last, b"some of it").unwrap_err();
+    assert!(matches!(full, PullError::Short { .. }) && full.to_string().contains("free some space"), "{full}");
+    fs::remove_file(&place).unwrap();
+    let missing = stage.take(&offer).unwrap();
+    assert!(missing.iter().any(|file| file.source() == last.source() && file.from == 0), "{missing:?}");
+    let is_kept = |file: &MissingFile| !missing.iter().any(|missing| missing.source() == file.source());
+    assert!(others.iter().filter(|file| file.source().starts_with("log/")).all(is_kept), "what came of the log stays");
+    two.fetch(&mut stage, &missing, u64::MAX);
+    finish(&mut stage, &offer).unwrap();
+    stage.end();
+    two.has_all(20);
+}
+
+/// The system may say of such a file the next time that all of it is on the disk.
+#[test]
+fn a_file_that_could_not_be_made_durable_comes_again() {
+    let two = Two::begin();
+    let offer = two.offer();
+    let mut stage = two.stage(&[]);
+    let missing = stage.take(&offer).unwrap();
+    two.fetch(&mut stage, &missing, u64::MAX);
+    let last = missing.last().unwrap();
+    let place = two.member_dir.path().join("shards/0.pulled").join(last.source());
+    fs::remove_file(&place).unwrap();
+    symlink("/dev/full", &place).unwrap();
+    finish(&mut stage, &offer).unwrap_err();
+    assert!(fs::symlink_metadata(&place).is_err(), "nothing of it is believed");
+    let missing = stage.take(&offer).unwrap();
+    assert!(missing.iter().any(|file| file.source() == last.source() && file.from == 0), "{missing:?}");
+    two.fetch(&mut stage, &missing, u64::MAX);
+    finish(&mut stage, &offer).unwrap();
+    stage.end();
+    two.has_all(20);
 }
 
 /// A start looks at the folder before it takes it: there, too, what a crash left is no folder that lost its log.
@@ -203,7 +342,6 @@ fn a_segment_that_is_damaged_is_asked_for_and_the_others_are_not() {
     let mut stage = two.stage(&damaged);
     let missing = stage.take(&offer).unwrap();
     let asked: Vec<&str> = missing.iter().map(MissingFile::source).collect();
-    let name = |start: u64| format!("log/{start:020}.log");
     assert!(asked.contains(&name(SEGMENT).as_str()) && !asked.contains(&name(0).as_str()), "{asked:?}");
     two.fetch(&mut stage, &missing, u64::MAX);
     finish(&mut stage, &offer).unwrap();

@@ -221,7 +221,6 @@ impl Pull {
         (me, now): (NodeId, u64),
         trace: &mut Trace,
     ) -> Pulled {
-        let believed = self.gathering.believes_itself();
         let disk = self.gathering.disk();
         disk.mark();
         self.own = disk.shelves.clone();
@@ -231,7 +230,7 @@ impl Pull {
                 Pulled::All
             }
             Err(why) => {
-                if matches!(why, PullError::Unsound(_)) && !believed {
+                if matches!(why, PullError::Unsound(_)) && self.gathering.blames_other() {
                     self.unsound.insert(self.from.0, now);
                 }
                 self.leaves(&why.to_string(), source, me, trace)

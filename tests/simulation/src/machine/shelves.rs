@@ -12,10 +12,12 @@ use vouch_broker::{RecordPosition, State};
 use vouch_commitlog::simulated::{Image, PowerLoss, Rng, SimDisk, open_note, open_read_only};
 use vouch_commitlog::{Checkpoint, LogPosition, NoteFile, ReadOnlyLog};
 use vouch_consensus::EntryId;
-use vouch_storage::{ExpectedShard, PlaceDisk, PlacePicture, PlaceStep, PullDisk, PullError, StartProgress, check_log};
+use vouch_storage::{
+    ExpectedShard, PlaceDisk, PlacePicture, PlaceStep, PullDisk, PullError, StartProgress, check_log, damaged_segments,
+};
 
-use super::log_config;
 use super::snapshots::Kept;
+use super::{SEGMENT, log_config};
 use crate::bugs::{Slip, slips};
 use crate::ledger::Ledger;
 
@@ -213,6 +215,7 @@ impl PullDisk for PullingDisk {
     }
 
     fn remove(&mut self, path: &Path) -> Result<(), PullError> {
+        self.shelves.gathered.iter_mut().for_each(|gathered| _ = gathered.own.remove(on_disk(path)));
         self.gathered_disk().take_away(on_disk(path)).map_err(wrong)
     }
 
@@ -270,6 +273,13 @@ impl PullDisk for PullingDisk {
         let own = self.shelves.here.as_ref().map(|here| &here.ledger);
         shelf.ledger = Ledger::pulled(found, (expected.log_start, expected.log_end), own);
         Ok(last)
+    }
+
+    fn broken_segments(&mut self, expected: &ExpectedShard) -> Vec<LogPosition> {
+        let mut config = log_config();
+        config.known_durable = expected.log_end;
+        let opened = open_read_only(self.gathered_disk(), &config, LogPosition(0));
+        opened.map(|opened| damaged_segments(&opened.verification.damage, SEGMENT)).unwrap_or_default()
     }
 
     fn note(&mut self) -> Result<NoteFile, PullError> {

@@ -84,6 +84,23 @@ fn a_vote_is_saved_before_it_is_told_and_a_term_begins_with_an_entry_that_holds_
     assert_eq!(bench.entries().len(), 2);
 }
 
+/// Whoever lets a member go for a while must have led for long enough.
+#[test]
+fn since_when_a_replica_leads_is_known_when_it_has_applied_all_of_before_and_as_long_as_it_leads() {
+    let mut bench = Bench::member();
+    let leads_from = |bench: &Bench| bench.core.group_standing().unwrap().leads_from;
+    let term = elect(&mut bench);
+    assert_eq!(leads_from(&bench), None);
+    bench.sync();
+    has(&mut bench, term, 1);
+    let began = bench.now().at;
+    assert_eq!(leads_from(&bench), Some(began));
+    bench.pass(20);
+    assert_eq!(leads_from(&bench), Some(began));
+    bench.say(3, term + 1, Said::Heartbeat { commit: 1 }, Vec::new());
+    assert_eq!(leads_from(&bench), None);
+}
+
 #[test]
 fn what_is_asked_while_a_term_begins_waits_for_that() {
     let mut bench = Bench::member();

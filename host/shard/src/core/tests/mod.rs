@@ -1,5 +1,6 @@
 //! The core without a thread, a file or a clock: what a seed brings is repeated to the bit.
 
+mod behind;
 mod bench;
 mod conditions;
 mod ends;
