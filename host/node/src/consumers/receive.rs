@@ -184,7 +184,10 @@ impl Consumer {
         let mut said = self.said_it_waits.lock().unwrap_or_else(PoisonError::into_inner);
         if said.is_none_or(|said| now.duration_since(said) >= SAY_EVERY) {
             *said = Some(now);
-            tracing::warn!(binding = self.name, "what its answers put into the log comes to limits.effects_rate: the next ones wait");
+            tracing::warn!(
+                binding = self.name,
+                "what its answers put into the log comes to limits.effects_rate: the next ones wait"
+            );
         }
     }
 

@@ -29,7 +29,9 @@ impl Writing {
     }
 
     fn time_of(&self, bytes: u64) -> Duration {
-        Duration::from_nanos(u64::try_from(u128::from(bytes) * 1_000_000_000 / u128::from(self.per_second)).unwrap_or(u64::MAX))
+        Duration::from_nanos(
+            u64::try_from(u128::from(bytes) * 1_000_000_000 / u128::from(self.per_second)).unwrap_or(u64::MAX),
+        )
     }
 
     /// An answer put a record of this length into the log.
@@ -89,7 +91,11 @@ mod tests {
     #[test]
     fn nobody_waits_who_writes_little_and_after_a_pause_one_second_is_free() {
         let (mut writing, mut now) = (Writing::new(MIB as u64), Instant::now());
-        assert_eq!((writing.wait(now, 8), writing.at_once(now, 0, 32)), (Duration::ZERO, 32), "nothing was written yet");
+        assert_eq!(
+            (writing.wait(now, 8), writing.at_once(now, 0, 32)),
+            (Duration::ZERO, 32),
+            "nothing was written yet"
+        );
         for _ in 0..100 {
             writing.wrote(now, 1000);
             now += Duration::from_millis(10);

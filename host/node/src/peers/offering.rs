@@ -84,7 +84,9 @@ impl ShardFiles {
         if differs(&self.data_dir) {
             // Of a pull that began before that was found nothing is kept, either.
             self.left(node);
-            return Err(other("this node knows something else than the others, and gives what it has to nobody".to_owned()));
+            return Err(other(
+                "this node knows something else than the others, and gives what it has to nobody".to_owned(),
+            ));
         }
         match self.snapshots.comparison().doubt() {
             Some(_) => Err(other(
@@ -247,7 +249,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let sizes = NodeConfig { segment_size: Some(4 << 20), zero_ahead: 1 << 20, ..NodeConfig::new(folder.path()) };
         let node = Node::start(sizes).unwrap();
-        let files = ShardFiles::of(folder.path().to_owned(), node.cluster.shard.clone(), node.cluster.snapshots.clone());
+        let files =
+            ShardFiles::of(folder.path().to_owned(), node.cluster.shard.clone(), node.cluster.snapshots.clone());
         let taker = NodeId(2);
         let offer = offered(&files, taker).await;
         let name = &offer.files[0].source;
