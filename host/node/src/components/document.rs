@@ -393,7 +393,8 @@ mod tests {
         };
         let subscribed = [(of("n", "t"), TagFilter::tags(["a", "b"])), (of("", "t"), TagFilter::All)];
         assert_eq!(subscriptions_of(&document).unwrap(), subscribed);
-        assert_eq!(consumer_limits(&document).unwrap(), (3, Some(7)));
+        let limits = consumer_limits(&document).unwrap();
+        assert_eq!((limits.concurrency, limits.rate, limits.effects_rate.0), (3, Some(7), 16 << 20));
         let read = BindingDocument::parse(&document).unwrap();
         assert_eq!(read.publishes().collect::<Vec<_>>(), [of("", "audit"), of("n", "audit")]);
         let keeps = read.keeps("b").unwrap();
