@@ -96,7 +96,7 @@ async fn call(caller: &Caller, request: &NodeRequest) -> Result<Result<NodeAnswe
 ///
 /// # Errors
 /// The other refuses one.
-async fn connected(caller: &Caller) -> Result<Result<(), String>, String> {
+pub(super) async fn connected(caller: &Caller) -> Result<Result<(), String>, String> {
     let refusal = |state: &LinkState| match state {
         LinkState::Down { why } => why.split_once(REFUSES).map(|(_, sentence)| sentence.to_owned()),
         LinkState::Up(_) => None,

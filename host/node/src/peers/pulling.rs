@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout_at};
 use vouch_cluster::NodeId;
 use vouch_storage::{
     BackupError, MissingFile, PullError, PullOffer, PullStage, StartError, StartProgress, StartStep, StorageConfig,
@@ -18,6 +18,7 @@ use vouch_transport::{
 };
 
 use super::calls::{NodeAnswer, NodeAsk, NodeRequest};
+use super::joining::connected;
 use super::lacking::Lacking;
 use super::offering::{LEFT, OFFER, TAKEN};
 use super::removal::tells_removal;
@@ -121,8 +122,11 @@ impl Asked {
 
 /// Asks a node who leads, and where nodes are; `None`: it is not reached, or says nothing of that.
 async fn told_who_leads(caller: &Caller) -> Option<ToldNodes> {
+    let deadline = tokio::time::Instant::now() + TOLD_WITHIN;
+    // A call on a link that is not up yet is not sent at all.
+    timeout_at(deadline, connected(caller)).await.ok()?.ok()?.ok()?;
     let request = NodeRequest { forwarded: false, ask: NodeAsk::WhoLeads { address: String::new() } };
-    let answer = caller.call(vec![request.encode()], tokio::time::Instant::now() + TOLD_WITHIN).await;
+    let answer = caller.call(vec![request.encode()], deadline).await;
     match NodeAnswer::decode(answer.ok()?) {
         Ok(NodeAnswer::Done(told)) => Some(told),
         _ => None,
