@@ -5,7 +5,7 @@
 //! | name | meaning |
 //! |---|---|
 //! | `database` | a name in the binding's grant `sql` |
-//! | `fence` | `on`, `off`; absent: on, unless the grant names no fence table and there is a `statement` |
+//! | `fence` | `on`, `off`; absent: on, unless the grant names no fence table and there is a `statement`, but no `on-rollback` |
 //! | `fence-key` | key of the transaction's row in the fence, with `{id}`, `{key}`, `{transaction}`, `{property.NAME}` filled in, one of them at least; `{id}` |
 //! | `fence-after` | a transaction at least this old whose row is missing is closed, and so is one with no check left; `60s` |
 //! | `on-rollback` | a statement that runs in the database transaction that closes, and only if that closes: the order becomes CANCELLED |

@@ -106,7 +106,7 @@ impl Settings {
             (None, Some(question)) if question.commit.is_empty() => {
                 Err("config `commit` is missing: say which values commit".to_owned())
             }
-            (_, Some(question)) if question.commit.is_empty() && question.rollback.is_empty() => {
+            (_, Some(question)) if question.commit.is_empty() && question.rollback.is_empty() && missing_after.is_none() => {
                 Err("config `commit` is missing: say which values of the statement commit, or in config `rollback` which do not"
                     .to_owned())
             }

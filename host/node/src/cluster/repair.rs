@@ -69,6 +69,10 @@ impl Nodes {
     /// Whether the others can do without this node for a while, as whoever leads knows. Who leads itself hands over first, to one that
     /// does not ask for the same.
     async fn may_be_spared(&self, speaking: &Speaking) -> Result<(), String> {
+        if self.snapshots.comparison().doubt().is_some() {
+            return Err("it is in doubt whether this node knows what the others know, and what it had may decide that"
+                .to_owned());
+        }
         let group = self.shard.group().await.map_err(|why| why.to_string())?;
         match group.role {
             Role::Leads { .. } => {

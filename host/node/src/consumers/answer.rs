@@ -63,12 +63,17 @@ impl Consumer {
         runs: &mut CallRuns,
     ) -> DeliveryRecorded {
         let proposed = if is_nothing(&staged) {
+            self.writing().wrote_nothing();
             self.propose_alone(&head).await
         } else {
             match self.of.effects.settled(&self.settler, head, staged).await {
                 Ok(settled) => {
                     let proposed = self.of.effects.propose(&settled, runs).await;
-                    self.writing().wrote(Instant::now(), runs.record_len());
+                    // Where it may be in the log, or is: a run that was kept out proposed nothing.
+                    let may_be_there = matches!(proposed, Ok(_) | Err(NotDone::Unknown(_)));
+                    if may_be_there && runs.record_len() > 0 {
+                        self.writing().wrote(Instant::now(), runs.record_len());
+                    }
                     proposed
                 }
                 Err(why) => Err(why),

@@ -125,6 +125,11 @@ impl Consumer {
         if !self.may_write().await || !self.has_turn().await {
             return Ok(false);
         }
+        // Both may have taken long.
+        if self.row().is_paused() {
+            self.rate().give_back();
+            return Ok(true);
+        }
         let mut mine = vec![first];
         if !self.has_rate() {
             let most = self.writing().at_once(Instant::now(), self.under_way(), BATCH_MAX);

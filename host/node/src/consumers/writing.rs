@@ -43,6 +43,11 @@ impl Writing {
         self.taken_to = Some(self.taken_to.map_or(from, |taken| taken.max(from)) + self.time_of(self.last));
     }
 
+    /// An answer put nothing into the log but itself: those that are under way come to less than the last one that did.
+    pub(super) fn wrote_nothing(&mut self) {
+        self.last /= 2;
+    }
+
     /// How long the next one waits, where so many are under way.
     pub(super) fn wait(&self, now: Instant, under_way: usize) -> Duration {
         let Some(taken) = self.taken_to else { return Duration::ZERO };
@@ -117,5 +122,8 @@ mod tests {
         assert!(writing.wait(now, 3).is_zero());
         assert_eq!(writing.wait(now, 5), Duration::from_millis(500));
         assert_eq!((writing.at_once(now, 2, 32), writing.at_once(now, 9, 32)), (2, 1));
+        // One large one among many that write nothing keeps nobody waiting.
+        (0..20).for_each(|_| writing.wrote_nothing());
+        assert_eq!((writing.wait(now, 64), writing.at_once(now, 32, 32)), (Duration::ZERO, 32));
     }
 }

@@ -89,6 +89,7 @@ impl Effects {
     /// Proposes the record of an answer to a delivery. It is stale, too, and nothing is proposed, where somebody who runs alone has a
     /// key that it writes; `runs` are those of the call, and note it.
     pub(crate) async fn propose(&self, settled: &Settled, runs: &mut CallRuns) -> Result<Applied, NotDone> {
+        runs.record_len = 0;
         let Some(_may_change) = self.may_change(settled, runs) else { return Ok(Applied::Stale) };
         let mut records = Vec::new();
         settled.encode(&mut records);

@@ -106,6 +106,10 @@ impl NodeCalls {
                 NodeAnswer::Done(self.told(&standing))
             }
             (NodeAsk::Had(had), _) => self.had(had),
+            // Who is in doubt gives nothing to anybody, and what the other one had may be what decides.
+            (NodeAsk::MaySpare { .. }, Role::Leads { .. }) if self.snapshots.comparison().doubt().is_some() => {
+                NodeAnswer::NothingStored("it is in doubt whether all nodes know the same".to_owned())
+            }
             (NodeAsk::MaySpare { node }, Role::Leads { .. }) => {
                 match self.spared.let_go(&standing, *node, std::time::Instant::now()) {
                     Ok(()) => NodeAnswer::Done(self.told(&standing)),

@@ -231,6 +231,8 @@ impl Others {
             let pulled = self.pull_from(node, stage, progress).await;
             let Err(why) = pulled.map_err(|why| why.or_removed(stage.node(), &self.data_dir)) else { return Ok(true) };
             let refuses = matches!(why, NotNow::Refused(_));
+            // What is wrong with a file of this node is no better with another one, whose log may end before what the leader still has.
+            let is_of_this_node = matches!(&why, NotNow::Unsound(_)) && !stage.blames_other();
             match why {
                 NotNow::Later(why) | NotNow::Refused(why) => asked.tell(node, why),
                 NotNow::Unsound(why) => {
@@ -243,7 +245,7 @@ impl Others {
                 }
                 NotNow::Ended(error) => return Err(error),
             }
-            if leader == Some(node) && !asked.sources.asks_others(refuses, Instant::now()) {
+            if leader == Some(node) && (is_of_this_node || !asked.sources.asks_others(refuses, Instant::now())) {
                 break;
             }
         }

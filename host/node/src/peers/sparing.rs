@@ -57,6 +57,13 @@ impl Spared {
             return Err("it has only just begun to lead, and may not have heard yet who else is to go".to_owned());
         }
         let mut going = self.going();
+        // It may still be heard: nobody is to lead who goes the next moment.
+        if let Some((other, at)) = going.last
+            && now.saturating_duration_since(at) < MISSED_WITHIN
+            && standing.followers.iter().any(|follower| follower.node == other && follower.is_heard)
+        {
+            return Err(format!("it leads, and node {other} was let go a moment ago"));
+        }
         going.asked.retain(|_, at| now.saturating_duration_since(*at) < ASKS_WITHIN);
         match going.asked.keys().next() {
             Some(other) => Err(format!("it leads, and node {other} goes first, which is to go as well")),
@@ -208,7 +215,11 @@ mod tests {
         let waits = spared.may_hand_over(&all, now + SECOND).unwrap_err();
         assert!(waits.contains("node 2 goes first"), "{waits}");
         assert_eq!(spared.let_go(&all, NodeId(2), now + SECOND), Ok(()));
-        assert_eq!(spared.may_hand_over(&all, now + SECOND), Ok(()), "it goes");
+        let waits = spared.may_hand_over(&all, now + SECOND).unwrap_err();
+        assert!(
+            waits.contains("node 2 was let go a moment ago"),
+            "it is still there, and would be handed over to: {waits}"
+        );
         let gone = group_led_from(Some(began), &[(2, false, 1000), (3, true, 1000)]);
         assert!(spared.may_hand_over(&gone, now + 2 * SECOND).is_err(), "without both nothing is decided");
     }
