@@ -49,7 +49,7 @@ const FOUND: &[(&str, u64)] = &[
     ("a start that counts on the members of long ago", 1),
     ("what was pulled takes its place before it is durable", 14),
     ("a pulled log without the note of its node", 8),
-    ("a damaged node takes part before it is repaired", 20),
+    ("a damaged node takes part before it is repaired", 28),
     ("released what a follower needs", 8),
     ("released what is being pulled", 71),
     ("an offer taken that ends too early", 58),
