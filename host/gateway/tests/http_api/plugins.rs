@@ -176,7 +176,7 @@ async fn a_binding_is_set_shown_replaced_and_deleted() {
     let shown = api.get("/v1/bindings/orders").await.is(200);
     assert_eq!(shown.etag(), set.etag());
     let in_force = json!({"memory": "64MiB", "deadline": "1s", "concurrency": 8, "output": "16KiB",
-        "http_response": "1MiB", "http_requests": 16, "sql_rows": 1000, "sql_bytes": "1MiB", "state": "64MiB"});
+        "http_response": "1MiB", "http_requests": 16, "sql_rows": 1000, "sql_bytes": "1MiB", "state": "64MiB", "effects_rate": "16MiB"});
     assert_eq!(
         (&shown.json()["limits"], &document["limits"]),
         (&in_force, &in_force),

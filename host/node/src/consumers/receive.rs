@@ -26,6 +26,8 @@ const PROBE_WAIT: Duration = Duration::from_millis(200);
 const SAY_EVERY: Duration = Duration::from_secs(60);
 /// What is under way may put less into the log than was thought, or more: so often it is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// A binding that was set anew, paused or deleted hears of it within this time.
+const HEARS_WITHIN: Duration = Duration::from_millis(10);
 /// After a receive that failed, or a component that cannot be asked, it is tried again: after 1, 2, 4 … up to this.
 const TRY_AGAIN_MAX: Duration = Duration::from_secs(30);
 
@@ -168,7 +170,8 @@ impl Consumer {
     async fn may_write(&self) -> bool {
         loop {
             let wait = self.writing().wait(Instant::now(), self.under_way());
-            if wait.is_zero() {
+            // While it pauses it probes, and a probe needs the room that this one has.
+            if wait.is_zero() || self.row().is_paused() {
                 return true;
             }
             self.say_that_it_waits();
@@ -310,7 +313,12 @@ impl Consumer {
         };
         let Some(held) = held else { return Ok(None) };
         let batch = held.batch();
-        let leased = self.leased_of(batch, subscription).await?;
+        let Some(config) = self.group_config(batch.group).await? else {
+            // It was paused, set anew or deleted while it waited, and hears of that in a moment: what it got is given back.
+            let _ = self.rests(HEARS_WITHIN).await;
+            return Ok(None);
+        };
+        let leased = leased_of(batch, subscription, Arc::new(config));
         if leased.iter().any(|leased| leased.attempt > 1) {
             // Whoever dies of one of these has it counted: its lease is durable before it is tried again.
             let seen = Seen { groups: vec![batch.group] };
@@ -320,24 +328,29 @@ impl Consumer {
         Ok(Some(leased))
     }
 
-    /// What was picked, each with what its delivery needs.
-    async fn leased_of(&self, batch: &Batch, subscription: &Arc<Subscription>) -> Result<Vec<Leased>, NotDone> {
-        let config = Arc::new(self.group_config(batch.group).await?);
-        let each = batch.messages.iter().map(|picked| Leased {
-            place: Place { group: batch.group, topic: batch.topic, queue: picked.queue, offset: picked.offset },
-            generation: batch.generation,
-            deadline: batch.deadline,
-            attempt: picked.attempt,
-            position: picked.position,
-            subscription: subscription.clone(),
-            group: config.clone(),
-        });
-        Ok(each.collect())
+    /// Settings of a group as they are now; those of a new one where it went meanwhile. `None`: the binding is not any more as this one
+    /// was set, or pauses.
+    async fn group_config(&self, group: GroupId) -> Result<Option<GroupConfig>, NotDone> {
+        let (name, revision) = (self.name.clone(), self.entry.revision);
+        let look = move |state: &State| {
+            let entry = state.plugins().binding(&name);
+            let receives = entry.is_some_and(|entry| entry.revision == revision && !entry.paused);
+            receives.then(|| state.groups().get(group).map(|group| group.config.clone()).unwrap_or_default())
+        };
+        self.of.shard.read(look).await
     }
+}
 
-    /// Settings of a group as they are now; those of a new one where it went meanwhile.
-    async fn group_config(&self, group: GroupId) -> Result<GroupConfig, NotDone> {
-        let look = move |state: &State| state.groups().get(group).map(|group| group.config.clone());
-        Ok(self.of.shard.read(look).await?.unwrap_or_default())
-    }
+/// What was picked, each with what its delivery needs.
+fn leased_of(batch: &Batch, subscription: &Arc<Subscription>, config: Arc<GroupConfig>) -> Vec<Leased> {
+    let each = batch.messages.iter().map(|picked| Leased {
+        place: Place { group: batch.group, topic: batch.topic, queue: picked.queue, offset: picked.offset },
+        generation: batch.generation,
+        deadline: batch.deadline,
+        attempt: picked.attempt,
+        position: picked.position,
+        subscription: subscription.clone(),
+        group: config.clone(),
+    });
+    each.collect()
 }
