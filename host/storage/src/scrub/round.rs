@@ -42,12 +42,14 @@ pub(super) fn run(
     // The rest of a round that an earlier process began is no whole round: the next one follows at once.
     let mut whole = from <= usage.start;
     let mut scrubber = log.scrubber(from);
-    let mut resting: Option<(Instant, u64)> = None;
+    let mut resting: Option<(Instant, (LogPosition, u64))> = None;
     let mut found = 0;
     let mut pause = Duration::ZERO;
     while next_turn(stop, if resting.is_some() { LOOK_EVERY } else { pause }) {
-        // Segments that are there do not change: a new round is due when there are others, or after a while.
-        let segments = log.usage().segments;
+        // Segments that are there do not change: a new round is due when there are others, or after a while. There may be as many as
+        // before: one came, and the oldest went.
+        let now = log.usage();
+        let segments = (now.start, now.segments);
         if resting.is_some_and(|(since, then)| then == segments && since.elapsed() < REST) {
             continue;
         }
