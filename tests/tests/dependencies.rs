@@ -40,7 +40,7 @@ const FLOORS: [(&str, [u64; 3], u64); 4] = [
 /// What `cargo metadata` says of the workspace at this manifest.
 fn metadata(manifest: &str) -> Value {
     let manifest = format!("{}/../{manifest}", env!("CARGO_MANIFEST_DIR"));
-    let arguments = ["metadata", "--format-version", "1", "--offline", "--locked", "--manifest-path", &manifest];
+    let arguments = ["metadata", "--format-version", "1", "--locked", "--manifest-path", &manifest];
     let told = Command::new(env!("CARGO")).args(arguments).output().unwrap();
     assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
     serde_json::from_slice(&told.stdout).unwrap()
