@@ -230,3 +230,22 @@ fn every_path_of_the_api_and_name_of_an_error_in_a_document_exists() -> anyhow::
     assert!(checked >= 8 && named >= 2, "{checked} {named}");
     Ok(())
 }
+
+/// The description of the HTTP interface has those that hold, which its own tests see to.
+#[test]
+fn the_limits_of_a_binding_are_all_listed_for_plugin_authors_with_their_defaults() -> anyhow::Result<()> {
+    let readme = fs::read_to_string(root().join("plugins/README.md"))?;
+    let described = fs::read_to_string(root().join("host/gateway/openapi.json"))?;
+    let described: serde_json::Value = serde_json::from_str(&described)?;
+    let limits = &described["components"]["schemas"]["Binding"]["properties"]["limits"]["properties"];
+    let limits = limits.as_object().context("a binding has limits")?;
+    assert!(limits.len() >= 11, "{limits:?}");
+    for (name, limit) in limits {
+        let row = readme.lines().find(|line| line.starts_with(&format!("| `{name}` (")));
+        let row = row.with_context(|| format!("plugins/README.md does not list the limit `{name}`"))?;
+        let default = &limit["default"];
+        let default = default.as_str().map_or_else(|| default.to_string(), str::to_owned);
+        assert!(default == "null" || row.contains(&format!("| {default} |")), "{default} is the default: {row}");
+    }
+    Ok(())
+}
