@@ -194,7 +194,8 @@ impl Consumer {
             *said = Some(now);
             tracing::warn!(
                 binding = self.name,
-                "what its answers put into the log comes to limits.effects_rate: the next ones wait"
+                "what its answers put into the log comes to limits.effects_rate: the next deliveries wait; let it write less, or raise that \
+                 (`vouch binding set … --effects-rate`)"
             );
         }
     }
