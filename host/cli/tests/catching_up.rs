@@ -4,7 +4,8 @@
 
 mod support;
 
-use std::path::Path;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use support::cluster::{INSECURE, Member, bodies, until, voters_are};
@@ -19,7 +20,11 @@ fn flags<'a>(more: &[&'a str]) -> Vec<&'a str> {
 
 /// A node that keeps 4 MiB of one topic, and three messages of another one for ever.
 fn first(folder: &Path) -> Member {
-    let one = Member::start(folder, &flags(&["--segment-size", "4MiB"]));
+    first_with(folder, &[])
+}
+
+fn first_with(folder: &Path, more: &[&str]) -> Member {
+    let one = Member::start(folder, &flags(&[&["--segment-size", "4MiB"], more].concat()));
     one.admin(&["topic", "create", "t", "--queues", "1"]).succeeded();
     one.admin(&["topic", "create", "passing", "--queues", "1", "--retention-size", "4MiB"]).succeeded();
     for body in ["m1", "m2", "m3"] {
@@ -145,11 +150,14 @@ fn a_node_takes_what_it_lacks_from_the_one_that_leads_and_not_from_the_first_tha
     );
 }
 
-/// Puts zeros where a segment has entries.
-fn damage(segment: &Path, at: u64) {
-    use std::os::unix::fs::FileExt;
-    let file = std::fs::File::options().write(true).open(segment).unwrap();
-    file.write_all_at(&[0xA5; 8192], at).unwrap();
+/// Writes something else where a file has what a node wrote.
+fn damage(file: &Path, at: u64) {
+    overwrite(file, at, 8192);
+}
+
+fn overwrite(file: &Path, at: u64, length: u64) {
+    let file = std::fs::File::options().write(true).open(file).unwrap();
+    file.write_all_at(&vec![0xA5; length as usize], at).unwrap();
 }
 
 #[test]
@@ -259,6 +267,94 @@ fn a_member_that_finds_damage_while_it_serves_takes_the_segment_from_the_others_
         assert_eq!(damage["repaired_segments"], json!([4 << 20]), "{damage}");
     }
     assert_eq!(bodies(leader(), "g", "3"), ["m1", "m2", "m3"]);
+}
+
+/// The paths of the files in a folder of a node's shard whose names hold this, in their order.
+fn files(member: &Member, folder: &str, named: &str) -> Vec<PathBuf> {
+    let names = std::fs::read_dir(member.folder.join("data/shards/0").join(folder)).unwrap();
+    let paths = names.map(|name| name.unwrap().path());
+    let mut paths: Vec<_> = paths.filter(|path| path.to_str().unwrap().contains(named)).collect();
+    paths.sort();
+    paths
+}
+
+/// What the one that was away lacks lies in a segment that the one that leads cannot read any more.
+#[test]
+fn a_leader_that_cannot_read_what_another_one_lacks_lets_one_lead_that_has_it_and_mends_its_log_from_there() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody looks for damage, and nothing leaves the log.
+    let settings = ["--scrub-rate", "0", "--snapshot-every", "1GiB"];
+    let start =
+        |id: &str, more: &[&str]| Member::start(&folder.path().join(id), &[&INSECURE[..], &settings, more].concat());
+    let one = start("1", &["--segment-size", "4MiB"]);
+    let join = |id: &str| {
+        let token = folder.path().join(format!("{id}.token"));
+        let token = token.to_str().unwrap();
+        one.admin(&["cluster", "add", "--token-file", token]).succeeded();
+        start(id, &["--join", one.at("peer"), "--token-file", token])
+    };
+    let (two, three) = (join("2"), join("3"));
+    voters_are(&[&one, &two, &three], &[1, 2, 3]);
+    for topic in ["t", "much"] {
+        one.admin(&["topic", "create", topic, "--queues", "1"]).succeeded();
+    }
+    until("it has all", || has_all(&one, 3));
+    three.kill();
+    let body = folder.path().join("body");
+    std::fs::write(&body, vec![b'x'; 1 << 20]).unwrap();
+    for n in 0..10 {
+        one.client(&["message", "send", "much", "--file", body.to_str().unwrap()]).succeeded();
+        one.client(&["message", "send", "t", "--body", &format!("m{n}")]).succeeded();
+    }
+    until("the second has all", || has_all(&one, 2));
+    let segment = |member: &Member| files(member, "log", ".log")[1].clone();
+    let whole = std::fs::read(segment(&one)).unwrap();
+    damage(&segment(&one), 2 << 20);
+    let three = start("3", &[]);
+    until("another one leads", || two.status()["leader"] == json!(2));
+    assert!(log_of(&one.folder).contains("node 2 has them, and is to lead"), "{}", log_of(&one.folder));
+    until("the third has all", || has_all(&two, 3));
+    // Whoever has just begun to lead lets nobody go for some time.
+    until("the first has mended its log", || std::fs::read(segment(&one)).unwrap() == whole);
+    until("it serves, and has all", || has_all(&two, 1));
+    assert_eq!(bodies(&three, "g", "10"), (0..10).map(|n| format!("m{n}")).collect::<Vec<_>>());
+}
+
+/// No copy is whole of what says where its messages lie.
+#[test]
+fn a_member_that_meets_a_part_without_a_whole_copy_takes_it_from_the_others_and_serves_again() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody looks for damage.
+    let one = first_with(&folder.path().join("1"), &["--scrub-rate", "0"]);
+    let two = join(&one, &folder.path().join("2"));
+    let three = join(&one, &folder.path().join("3"));
+    voters_are(&[&one, &two, &three], &[1, 2, 3]);
+    let body = folder.path().join("body");
+    std::fs::write(&body, vec![b'x'; 1 << 20]).unwrap();
+    // Its messages are in a part of two snapshots then.
+    until("snapshots are made", || {
+        one.client(&["message", "send", "passing", "--file", body.to_str().unwrap()]).succeeded();
+        files(&one, "snapshots", ".snapshot2").len() == 2
+    });
+    until("all have all", || has_all(&one, 2) && has_all(&one, 3));
+    let parts = files(&one, "snapshots", ".part");
+    let log_before = log_of(&one.folder).len();
+    for part in &parts {
+        let length = std::fs::metadata(part).unwrap().len();
+        overwrite(part, 0, length);
+    }
+    // What is asked of the parts is not answered from what is not there.
+    until("it takes them", || {
+        one.client(&["message", "receive", "t", "--group", "g1", "--count", "1"]);
+        log_of(&one.folder)[log_before..].contains("this node has what it lacked of the log")
+    });
+    let log = log_of(&one.folder)[log_before..].to_owned();
+    assert!(log.contains("is damaged in both copies"), "{log}");
+    until("it serves", || one.admin(&["cluster", "status"]).status == 0);
+    until("another one leads", || [json!(2), json!(3)].contains(&two.status()["leader"]));
+    let leader = if two.status()["leader"] == json!(2) { &two } else { &three };
+    until("it has all", || has_all(leader, 1));
+    assert_eq!(kept(&one, "g2", "3"), ["m1", "m2", "m3"]);
 }
 
 /// Its disk broke, so it was removed; and somebody starts it all the same.

@@ -181,6 +181,7 @@ impl Executor {
                     }
                 }
                 Command::SnapshotNamed(position, told) => self.signals.snapshots.named(position, told),
+                Command::PartsLost(parts) => self.signals.lost_parts(parts),
                 Command::FellBehind => self.signals.fell_behind(),
                 Command::DirectoryChanged => self.signals.directory_changed(),
                 Command::MembersChanged => self.signals.belong(self.core.state()),
@@ -205,9 +206,12 @@ impl Executor {
         match self.log.spans(places) {
             Ok(spans) => self.peers.send(message, spans),
             // Retention was faster: the other member pulls a snapshot.
-            Err(error @ ReadError::BeforeStart { .. }) => tracing::info!(%error, "entries are not sent any more"),
+            Err((_, error @ ReadError::BeforeStart { .. })) => tracing::info!(%error, "entries are not sent any more"),
             // As long as this one leads, the other member gets them from nobody.
-            Err(error) => self.tell(Event::Failed(format!("entries of the log cannot be read, to be sent: {error}"))),
+            Err(((from, to), error)) => {
+                self.signals.cannot_read(from..to);
+                self.tell(Event::CannotSend(message.to, to, error.to_string()));
+            }
         }
     }
 

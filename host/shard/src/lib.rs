@@ -34,6 +34,6 @@ pub use links::ShardLinks;
 pub use log::{Output, OutputLog};
 pub use peers::{NoPeers, Peers};
 pub use reply::Reply;
-pub use signals::{Signals, WhoBelongs};
+pub use signals::{MetDamage, Signals, WhoBelongs};
 pub use takers::Takers;
 pub use waiting::HeldBatch;

@@ -17,6 +17,9 @@ use crate::noting::NoteKeeper;
 /// hundred thousand such records. At most half of what is prepared ahead.
 const RESERVE_BYTES: u64 = 32 << 20;
 
+/// From where to where an entry lies, with what goes in front of it.
+pub(crate) type EntryPlace = (LogPosition, LogPosition);
+
 /// Where the records of a shard go.
 pub enum Output {
     /// To the end of its log.
@@ -202,9 +205,14 @@ impl Log {
     }
 
     /// The entries in these places, with what goes in front of each.
-    pub(crate) fn spans(&self, places: &[(LogPosition, LogPosition)]) -> Result<Vec<EntrySpan>, ReadError> {
+    ///
+    /// # Errors
+    /// Which place cannot be read, and why.
+    pub(crate) fn spans(&self, places: &[EntryPlace]) -> Result<Vec<EntrySpan>, (EntryPlace, ReadError)> {
         let reader = self.reader.as_ref().into_iter();
-        reader.flat_map(|reader| places.iter().map(|(from, to)| reader.span(*from, *to))).collect()
+        let span =
+            |reader: &LogReader, place: EntryPlace| reader.span(place.0, place.1).map_err(|error| (place, error));
+        reader.flat_map(|reader| places.iter().map(move |place| span(reader, *place))).collect()
     }
 
     /// The log is committed up to there: its bytes stay, and that is noted some time later.

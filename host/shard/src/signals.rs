@@ -1,6 +1,7 @@
 //! What a shard says to whoever watches: the executor imports nobody, others look here.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -8,6 +9,7 @@ use tokio::sync::{Notify, watch};
 use vouch_broker::state::Incarnations;
 use vouch_broker::{HalfPosition, NothingStored, RecordPosition, Refusal, State, TransactionId};
 use vouch_cluster::{ClusterIncarnation, ClusterNodes, GroupMembers, NodeId};
+use vouch_commitlog::LogPosition;
 use vouch_storage::Requests;
 
 use crate::clock::Clock;
@@ -25,6 +27,15 @@ pub struct WhoBelongs {
     pub incarnations: Incarnations,
 }
 
+/// What a replica met, while it served, that it cannot read any more. Others have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MetDamage {
+    /// Log positions of both ends of entries that were to be sent to another member.
+    pub entries: BTreeSet<LogPosition>,
+    /// Parts of the index of which no copy is whole: this replica writes nothing any more, and knows of nobody who leads.
+    pub parts: BTreeSet<u64>,
+}
+
 /// What a shard shows of itself. All of it may be read at any time, by anybody.
 pub struct Signals {
     /// The log's time.
@@ -40,6 +51,7 @@ pub struct Signals {
     belongs: watch::Sender<WhoBelongs>,
     leader: watch::Sender<Option<NodeId>>,
     behind: watch::Sender<bool>,
+    met_damage: watch::Sender<MetDamage>,
     secret_keys: watch::Sender<BTreeSet<[u8; 8]>>,
     refused_in_memory: AtomicU64,
     scans: AtomicU64,
@@ -58,6 +70,7 @@ impl Signals {
             belongs: watch::Sender::default(),
             leader: watch::Sender::default(),
             behind: watch::Sender::default(),
+            met_damage: watch::Sender::default(),
             secret_keys: watch::Sender::default(),
             refused_in_memory: AtomicU64::new(0),
             scans: AtomicU64::new(0),
@@ -90,6 +103,11 @@ impl Signals {
     /// another node, for which it is stopped.
     pub fn behind(&self) -> watch::Receiver<bool> {
         self.behind.subscribe()
+    }
+
+    /// What this replica met that it cannot read any more, now and whenever it meets more.
+    pub fn met_damage(&self) -> watch::Receiver<MetDamage> {
+        self.met_damage.subscribe()
     }
 
     /// The keys that secrets are sealed with, by their ids, now and whenever these change.
@@ -148,6 +166,16 @@ impl Signals {
 
     pub(crate) fn fell_behind(&self) {
         self.behind.send_replace(true);
+    }
+
+    pub(crate) fn cannot_read(&self, place: Range<LogPosition>) {
+        // What goes in front of an entry may lie in the segment before.
+        let ends = [place.start, LogPosition(place.end.0.saturating_sub(1))];
+        self.met_damage.send_if_modified(|met| ends.into_iter().filter(|at| met.entries.insert(*at)).count() > 0);
+    }
+
+    pub(crate) fn lost_parts(&self, parts: Vec<u64>) {
+        self.met_damage.send_modify(|met| met.parts.extend(parts));
     }
 
     pub(crate) fn leads(&self, leader: Option<NodeId>) {

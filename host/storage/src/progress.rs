@@ -40,6 +40,11 @@ pub enum StartStep {
         /// Bytes that there are to come.
         total_bytes: u64,
     },
+    /// Nobody gives it what it lacks, now: others are asked, and they are asked again.
+    Asking {
+        /// What each of them says.
+        told: String,
+    },
     /// It reads what it got, as a start would.
     Checking {
         /// Bytes that were read.
@@ -67,6 +72,7 @@ impl fmt::Display for StartStep {
             Self::Pulling { done_bytes, total_bytes } => {
                 write!(f, "{done_bytes} of {total_bytes} bytes of the log are here, which come from another node")
             }
+            Self::Asking { told } => write!(f, "what this node lacks is asked for, and not to be had now: {told}"),
             Self::Checking { done_bytes, total_bytes } => {
                 write!(f, "{done_bytes} of {total_bytes} bytes of the log are checked, which came from another node")
             }

@@ -289,12 +289,15 @@ impl Node {
     fn send(&mut self, message: GroupMessage, places: &[(LogPosition, LogPosition)], outside: &mut Outside<'_>) {
         let broken = promises::broken_by(&message, self.file.note(), outside.ledger, self.appender.durable());
         broken.into_iter().for_each(|wrong| outside.trace.wrong(wrong));
-        let spans = places.iter().map(|(from, to)| self.reader.span(*from, *to).map(|span| span.encode()));
+        let read = |from, to| self.reader.span(from, to).map(|span| span.encode()).map_err(|error| (to, error));
+        let spans = places.iter().map(|(from, to)| read(*from, *to));
         let entries = match spans.collect::<Result<Vec<Bytes>, _>>() {
             Ok(entries) => entries,
             Err(_) if slips(Slip::UnreadableNotSent) => return,
-            Err(error) if outside.rotten => return self.tell(Event::Failed(error.to_string()), outside),
-            Err(error) => {
+            Err((end, error)) if outside.rotten => {
+                return self.tell(Event::CannotSend(message.to, end, error.to_string()), outside);
+            }
+            Err((_, error)) => {
                 return outside.trace.wrong(format!("node {} cannot read what it is to send: {error}", self.id));
             }
         };

@@ -135,7 +135,13 @@ impl Problem {
     /// The node serves as soon as its log is recovered.
     pub(crate) fn recovering(step: &StartStep) -> Self {
         let (urn, title) = ("urn:vouch:error:recovering", "The node is recovering");
-        let problem = Self::expected(urn, title, format!("recovering: {step}; try again in a moment"))
+        let then = match step {
+            StartStep::Asking { .. } => {
+                "it asks on; see that the other nodes run, and cluster.md, *A node that lacks something*"
+            }
+            _ => "try again in a moment",
+        };
+        let problem = Self::expected(urn, title, format!("recovering: {step}; {then}"))
             .with("retry_after_ms", RECOVERING_RETRY_MS)
             .header(header::RETRY_AFTER, &RECOVERING_RETRY_MS.div_ceil(1000).to_string());
         match step {

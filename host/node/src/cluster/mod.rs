@@ -24,7 +24,7 @@ use vouch_cluster::{ClusterNodes, NodeAddresses, NodeId};
 use vouch_commitlog::LogReader;
 use vouch_consensus::Role;
 use vouch_shard::clock::Clock;
-use vouch_shard::{GroupStanding, Shard, WhoBelongs};
+use vouch_shard::{GroupStanding, MetDamage, Shard, WhoBelongs};
 use vouch_storage::{Requests, ScrubReport};
 use vouch_transport::{LinkState, RereadSecurity};
 
@@ -61,6 +61,10 @@ pub struct Nodes {
     pub(crate) log: LogReader,
     pub(crate) belongs: watch::Receiver<WhoBelongs>,
     pub(crate) behind: watch::Receiver<bool>,
+    /// What the running replica met that it cannot read any more.
+    pub(crate) met_damage: watch::Receiver<MetDamage>,
+    /// Before that it does not stop for what is damaged: nobody had it, when it was last asked for. `None`: it was not.
+    pub(crate) mends_from: Option<Instant>,
     /// What the scrubber finds, where others are to mend it.
     pub(crate) scrub: Option<Arc<ScrubReport>>,
     /// Whether this node knows what the others know.

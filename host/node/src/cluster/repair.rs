@@ -6,16 +6,28 @@ use std::time::{Duration, Instant};
 
 use vouch_commitlog::LogPosition;
 use vouch_consensus::Role;
+use vouch_shard::MetDamage;
+use vouch_storage::ScrubReport;
 
 use super::Nodes;
 use crate::peers::{Lacking, Speaking};
 
-/// Between two looks at what the scrubber found.
+/// Between two looks at what was found.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// What cannot be read here any more.
+struct Damaged {
+    /// Where segments of the log begin that are damaged.
+    segments: BTreeSet<LogPosition>,
+    /// Parts of the index of which no copy is whole.
+    parts: BTreeSet<u64>,
+    /// This replica takes part in nothing any more, since its state lacks some of these parts.
+    is_closed: bool,
+}
+
 impl Nodes {
-    /// Resolves when this node is further behind than the log goes back at the one that leads, or when segments of its log are found to
-    /// be damaged which others have. It is to be stopped, and started with this as [`crate::NodeConfig::lacking`].
+    /// Resolves when this node is further behind than the log goes back at the one that leads, or when segments of its log or parts of its
+    /// index are found to be damaged which others have. It is to be stopped, and started with this as [`crate::NodeConfig::lacking`].
     pub async fn lacks(&self) -> Lacking {
         tokio::select! {
             behind = self.is_behind() => behind,
@@ -33,31 +45,35 @@ impl Nodes {
     }
 
     /// What is damaged here lies with the others as well. It serves on while they are too few to do without this node, and where it is
-    /// alone: what is read of the damage meanwhile is refused, and told.
+    /// alone: what is read of the damage meanwhile is refused, and told. Where its state lacks a part it serves nobody any more.
     async fn is_damaged(&self) -> Lacking {
         let Some((speaking, scrub)) = self.speaking.as_ref().zip(self.scrub.as_ref()) else { return pending().await };
         let mut told = String::new();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            let damaged: BTreeSet<LogPosition> =
-                scrub.found().iter().map(|range| LogPosition(range.from.0 - range.offset)).collect();
-            if damaged.is_empty() {
+            let Damaged { segments, parts, is_closed } = self.damaged(scrub);
+            let may_ask = is_closed || self.mends_from.is_none_or(|from| Instant::now() >= from);
+            if segments.is_empty() && parts.is_empty() || !may_ask {
                 continue;
             }
-            match self.may_be_spared(speaking).await {
+            let counts = (segments.len(), parts.len());
+            match self.may_be_spared(speaking, is_closed).await {
                 Ok(()) => {
                     tracing::error!(
-                        segments = damaged.len(),
+                        segments = counts.0,
+                        parts = counts.1,
                         "the log of this node is damaged; it takes what is lost from the others, and serves again"
                     );
-                    return Lacking { damaged: damaged.into_iter().collect(), ..speaking.lacking() };
+                    let damaged = segments.into_iter().collect();
+                    return Lacking { damaged, parts, can_do_without: true, ..speaking.lacking() };
                 }
                 Err(why) if why != told => {
                     tracing::warn!(
-                        segments = damaged.len(),
+                        segments = counts.0,
+                        parts = counts.1,
                         why,
-                        "the log of this node is damaged, and it serves on until the others can do without it, to take what is lost from \
-                         them"
+                        "the log of this node is damaged, and it stays as it is until the others can do without it, to take what is lost \
+                         from them"
                     );
                     told = why;
                 }
@@ -66,15 +82,30 @@ impl Nodes {
         }
     }
 
+    /// What the scrubber found, and what was met by whoever read.
+    fn damaged(&self, scrub: &ScrubReport) -> Damaged {
+        let MetDamage { entries, mut parts } = self.met_damage.borrow().clone();
+        let is_closed = !parts.is_empty();
+        parts.extend(scrub.lost().iter().filter_map(|lost| lost.part));
+        let met = entries.iter().map(|at| LogPosition(at.0 - at.0 % self.segment_size));
+        let found = scrub.found();
+        let found = found.iter().map(|range| LogPosition(range.from.0 - range.offset));
+        Damaged { segments: found.chain(met).collect(), parts, is_closed }
+    }
+
     /// Whether the others can do without this node for a while, as whoever leads knows. Who leads itself hands over first, to one that
-    /// does not ask for the same.
-    async fn may_be_spared(&self, speaking: &Speaking) -> Result<(), String> {
+    /// does not ask for the same. One that is closed is not counted on by anybody, and asks nobody: it knows of none who leads.
+    async fn may_be_spared(&self, speaking: &Speaking, is_closed: bool) -> Result<(), String> {
         if self.snapshots.comparison().doubt().is_some() {
             return Err("it is in doubt whether this node knows what the others know, and what it had may decide that"
                 .to_owned());
         }
         let group = self.shard.group().await.map_err(|why| why.to_string())?;
+        if group.members.is_only(group.node) {
+            return Err("no other node has what it had".to_owned());
+        }
         match group.role {
+            _ if is_closed => Ok(()),
             Role::Leads { .. } => {
                 speaking.spared.may_hand_over(&group, Instant::now())?;
                 let to = self.successor().await.map_err(|why| why.to_string())?;

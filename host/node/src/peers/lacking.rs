@@ -1,6 +1,6 @@
 //! What a node lacks, and who may have it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vouch_cluster::NodeId;
 use vouch_commitlog::LogPosition;
@@ -20,12 +20,16 @@ pub struct Lacking {
     /// Where segments of the log begin that cannot be read here. Nothing else is known to be wrong with what this node has: all other
     /// segments that were committed here as a whole are kept, and read like those that come.
     pub(crate) damaged: Vec<LogPosition>,
+    /// Parts of the index of which no copy is whole here. They come with the others' snapshot, as all parts do.
+    pub(crate) parts: BTreeSet<u64>,
+    /// This node served with what it has, and goes on so where nobody gives it the rest for some time.
+    pub(crate) can_do_without: bool,
 }
 
 impl Lacking {
     /// Whether it is damage for which a node stopped that could have served on.
     pub fn is_damage(&self) -> bool {
-        !self.damaged.is_empty()
+        !self.damaged.is_empty() || !self.parts.is_empty()
     }
 }
 
@@ -47,5 +51,5 @@ pub(crate) fn lacks_what_is_damaged(
         BTreeMap::new()
     });
     let is_known = !nodes.is_empty() || any.is_some();
-    Ok(is_known.then_some(Lacking { nodes, any, damaged }))
+    Ok(is_known.then_some(Lacking { nodes, any, damaged, ..Lacking::default() }))
 }

@@ -41,7 +41,7 @@ pub use lacking::Lacking;
 pub(crate) use lacking::lacks_what_is_damaged;
 pub(crate) use nodes::PeerNodes;
 pub use programs::NodeVersion;
-pub(crate) use pulling::pull;
+pub(crate) use pulling::{Pulled, pull};
 pub use settings::{JoinSettings, PeerSettings};
 pub(crate) use speaking::{Speaking, WhoSpeaks};
 pub use token::{ClusterToken, TokenFault};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ use super::offering::{LEFT, OFFER, TAKEN};
 use super::removal::tells_removal;
 use super::runtime::PeerRuntime;
 use super::settings::PeerSettings;
-use super::sources::Sources;
+use super::sources::{Patience, Sources};
 use super::speaking::is_own;
 use super::told::ToldNodes;
 
@@ -43,6 +44,15 @@ const RENEW_EVERY: Duration = Duration::from_secs(30);
 /// Between two looks whether the start was given up.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// What became of asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pulled {
+    /// All came: the folder holds a log that goes as far as theirs did.
+    All,
+    /// Nobody had it, or gave it in time. The folder is as it was.
+    Nothing,
+}
+
 /// Nobody connects to a node that runs no replica.
 struct NobodyComes;
 
@@ -52,20 +62,21 @@ impl PeerAdmission for NobodyComes {
     }
 }
 
-/// Takes what the node lacks, from whoever has it. When this returns the folder holds a log that goes as far as theirs did.
+/// Takes what the node lacks, from whoever has it.
 ///
 /// # Errors
-/// The folder cannot be used, the disk refuses, or the start is given up. That nobody leads, or is reached, is waited for.
+/// The folder cannot be used, the disk refuses, or the start is given up. That nobody leads, or is reached, is waited for, unless the
+/// node can do without what it lacks.
 pub(crate) fn pull(
     storage: &StorageConfig,
     settings: &PeerSettings,
     lacking: Lacking,
     progress: &StartProgress,
-) -> Result<(), StartError> {
+) -> Result<Pulled, StartError> {
     let stage = PullStage::of_folder(storage, &lacking.damaged, progress)?;
     let transport = transport(settings, &stage)?;
     let runtime = PeerRuntime::start().map_err(StartError::Thread)?;
-    let others = Others { transport, lacking, data_dir: storage.data_dir.clone() };
+    let others = Others { transport, lacking, data_dir: storage.data_dir.clone(), came_bytes: Arc::default() };
     // Whoever starts a node may be on a thread of a runtime, which must not wait for another one.
     let pulled = thread::scope(|scope| {
         scope.spawn(|| runtime.handle().block_on(others.pull_or_give_up(stage, progress))).join()
@@ -97,6 +108,8 @@ struct Others {
     lacking: Lacking,
     /// Of this node.
     data_dir: PathBuf,
+    /// Bytes that came from them so far.
+    came_bytes: Arc<AtomicU64>,
 }
 
 /// What became of asking them so far.
@@ -117,6 +130,12 @@ impl Asked {
             );
             self.told.insert(node, why);
         }
+    }
+
+    /// What each said at last.
+    fn all_told(&self) -> String {
+        let told: Vec<String> = self.told.iter().map(|(node, why)| format!("node {node}: {why}")).collect();
+        if told.is_empty() { "no other node is known".to_owned() } else { told.join("; ") }
     }
 }
 
@@ -187,7 +206,7 @@ impl From<PullError> for NotNow {
 
 impl Others {
     /// Dropping what is under way ends it, whatever it waits for.
-    async fn pull_or_give_up(self, stage: PullStage, progress: &StartProgress) -> Result<(), StartError> {
+    async fn pull_or_give_up(self, stage: PullStage, progress: &StartProgress) -> Result<Pulled, StartError> {
         let given_up = async {
             loop {
                 sleep(LOOK_EVERY).await;
@@ -203,19 +222,31 @@ impl Others {
     }
 
     /// Asks one after the other, until one has given all.
-    async fn pull(self, mut stage: PullStage, progress: &StartProgress) -> Result<(), StartError> {
+    async fn pull(self, mut stage: PullStage, progress: &StartProgress) -> Result<Pulled, StartError> {
         for (node, address) in &self.lacking.nodes {
             self.transport.peers().set(node.0, address);
         }
         let any = self.lacking.any.iter().map(|address| (ANY_NODE, address));
         any.for_each(|(node, address)| self.transport.peers().set(node, address));
         let (mut asked, mut pause) = (Asked::default(), PAUSE);
+        let mut patience = Patience::begins(Instant::now());
         while !self.asks_all(&mut asked, &mut stage, progress).await? {
+            let told = asked.all_told();
+            let is_over = patience.is_over(self.came_bytes.load(Ordering::Relaxed), Instant::now());
+            if is_over && self.lacking.can_do_without {
+                tracing::error!(
+                    told,
+                    "nobody gives this node what is damaged here; it serves again with what it has, and asks again in an hour: see \
+                     `vouch log damage`, and damage.md"
+                );
+                return Ok(Pulled::Nothing);
+            }
+            progress.enter(StartStep::Asking { told });
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
         stage.end();
-        Ok(())
+        Ok(Pulled::All)
     }
 
     /// Asks each that may be asked now, the one that leads first. Whether one has given all.
@@ -313,6 +344,7 @@ impl Others {
             while let Some(bytes) = self
                 .stretch(node, stage, &file, &mut |bytes| {
                     done_bytes += bytes;
+                    self.came_bytes.fetch_add(bytes, Ordering::Relaxed);
                     progress.enter(StartStep::Pulling { done_bytes, total_bytes });
                 })
                 .await?

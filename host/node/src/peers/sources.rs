@@ -13,6 +13,30 @@ const UNSOUND_FOR: Duration = Duration::from_secs(600);
 /// since its disk may refuse what another one's gives.
 const LEADER_ALONE_FOR: Duration = Duration::from_secs(600);
 
+/// For a node that can do without what it asks for it is enough when nothing has come for so long.
+const ENOUGH_AFTER: Duration = Duration::from_secs(120);
+
+/// Since when nothing has come.
+pub(super) struct Patience {
+    since: Instant,
+    came: u64,
+}
+
+impl Patience {
+    /// Nothing has come yet.
+    pub(super) fn begins(now: Instant) -> Self {
+        Self { since: now, came: 0 }
+    }
+
+    /// All were asked in vain, and so many bytes have come so far. Whether that is enough.
+    pub(super) fn is_over(&mut self, came: u64, now: Instant) -> bool {
+        if came != self.came {
+            *self = Self { since: now, came };
+        }
+        now.saturating_duration_since(self.since) >= ENOUGH_AFTER
+    }
+}
+
 /// What became of asking so far.
 #[derive(Default)]
 pub(super) struct Sources {
@@ -65,6 +89,17 @@ mod tests {
         sources.was_unsound(2, now);
         assert_eq!(sources.in_order(&[1, 2, 3], Some(2), now + UNSOUND_FOR / 2), [1, 3]);
         assert_eq!(sources.in_order(&[1, 2, 3], Some(2), now + UNSOUND_FOR), [2, 1, 3]);
+    }
+
+    #[test]
+    fn it_is_enough_when_nothing_has_come_for_some_time_and_whatever_comes_begins_that_anew() {
+        let now = Instant::now();
+        let mut patience = Patience::begins(now);
+        assert!(!patience.is_over(0, now + ENOUGH_AFTER / 2));
+        assert!(patience.is_over(0, now + ENOUGH_AFTER));
+        assert!(!patience.is_over(7, now + ENOUGH_AFTER), "it came, and was not what a start can go on with");
+        assert!(!patience.is_over(7, now + ENOUGH_AFTER * 2 - Duration::from_secs(1)));
+        assert!(patience.is_over(7, now + ENOUGH_AFTER * 2));
     }
 
     #[test]

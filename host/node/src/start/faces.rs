@@ -152,6 +152,8 @@ impl NodeParts {
         }
         Arc::new(Nodes {
             behind: self.signals.behind(),
+            met_damage: self.signals.met_damage(),
+            mends_from: self.mends_from,
             snapshots: self.signals.snapshots.clone(),
             scrub: (self.config.on_damage == OnDamage::Refuse).then(|| self.scrub.clone()),
             leader,

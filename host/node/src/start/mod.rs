@@ -6,12 +6,13 @@ mod tasks;
 mod writing;
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use vouch_commitlog::LogPosition;
 use vouch_storage::{Lookups, Opened, OpenedLog, Requests, StartError, StartProgress};
 
 use crate::node::{Node, NodeIdentity};
-use crate::peers::{Lacking, lacks_what_is_damaged, pull};
+use crate::peers::{Lacking, Pulled, lacks_what_is_damaged, pull};
 use crate::served::ServedLog;
 use crate::served_shard::SHARD;
 use crate::sessions::Sessions;
@@ -21,6 +22,18 @@ use parts::NodeParts;
 use vouch_shard::clock::{Clock, SystemTimeSource, TimeSource};
 use vouch_shard::{Inbox, NoPeers, Shard, ShardLinks, Signals};
 use writing::{Begin, BegunShard, NoStart, RecoveredLog, read_only, tell_recovery};
+
+/// Where nobody had what is damaged here, it is asked for again after this long.
+const MENDS_AGAIN_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// What came from other nodes before this one began.
+#[derive(Default)]
+struct Came {
+    /// Where segments begin that were damaged, and are whole now.
+    repaired: Vec<LogPosition>,
+    /// Nobody gave what is damaged: it is not asked for before.
+    mends_from: Option<Instant>,
+}
 
 /// What a start would refuse for its settings, or for what lies in the data folder, as far as that is seen without reading
 /// the log. Nothing is changed or taken: whether another process holds the folder is not asked.
@@ -93,13 +106,16 @@ impl Node {
     fn begin(config: NodeConfig, time: Arc<dyn TimeSource>, progress: &StartProgress) -> Result<Self, StartError> {
         components::check_settings(&config)?;
         check_peers(&config)?;
-        let (mut lacking, mut repaired) = (config.lacking.clone(), Vec::new());
+        let (mut lacking, mut came) = (config.lacking.clone(), Came::default());
         loop {
             if let Some((lacking, peers)) = lacking.take().zip(config.peers.as_ref()) {
-                repaired.extend_from_slice(&lacking.damaged);
-                pull(&config.storage(), peers, lacking, progress)?;
+                let damaged = lacking.damaged.clone();
+                match pull(&config.storage(), peers, lacking, progress)? {
+                    Pulled::All => came.repaired.extend(damaged),
+                    Pulled::Nothing => came.mends_from = Some(Instant::now() + MENDS_AGAIN_AFTER),
+                }
             }
-            match Self::begin_here(config.clone(), &repaired, time.clone(), progress) {
+            match Self::begin_here(config.clone(), &came, time.clone(), progress) {
                 Ok(node) => return Ok(node),
                 Err(NoStart::Lacks(what)) => {
                     let any = config.joins.as_ref().map(|joins| joins.address.clone());
@@ -113,7 +129,7 @@ impl Node {
     /// Opens the folder, starts the threads, and makes a node of it all. What fails leaves nothing running.
     fn begin_here(
         config: NodeConfig,
-        repaired: &[LogPosition],
+        came: &Came,
         time: Arc<dyn TimeSource>,
         progress: &StartProgress,
     ) -> Result<Self, NoStart> {
@@ -181,7 +197,8 @@ impl Node {
             folder: storage.folder(),
             segment_size,
             missing,
-            repaired: repaired.to_vec(),
+            repaired: came.repaired.clone(),
+            mends_from: came.mends_from,
             store,
             engine,
             identity: NodeIdentity { cluster_id: init.cluster_id, node, handle_key: init.handle_key, shard: SHARD },

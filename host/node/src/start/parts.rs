@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use vouch_cluster::NodeId;
 use vouch_commitlog::{LogPosition, LogReader};
@@ -55,6 +56,8 @@ pub(super) struct NodeParts {
     pub(super) missing: Option<Range<LogPosition>>,
     /// Where segments begin that were damaged, and that this start took from other nodes.
     pub(super) repaired: Vec<LogPosition>,
+    /// Before that what is damaged is not asked for again; `None`: at any time.
+    pub(super) mends_from: Option<Instant>,
     /// The files of components.
     pub(super) store: ArtifactStore,
     pub(super) engine: Engine,

@@ -250,6 +250,8 @@ pub enum Event {
     Durable(LogPosition),
     /// The log failed, for this reason.
     Failed(String),
+    /// This member lacks the entry that ends at this position, which cannot be read, for this reason: nothing was sent to it.
+    CannotSend(NodeId, LogPosition, String),
     /// Who was to get these messages is gone.
     NotTaken(Batch),
     /// Everything that waited was told: a turn ends. With what the clock says, if [`super::Core::second_is_over`].

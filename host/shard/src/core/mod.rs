@@ -32,6 +32,7 @@ mod proposals;
 mod tests;
 mod timekeeping;
 mod turns;
+mod unreadable;
 mod upkeep;
 mod written;
 
@@ -172,6 +173,8 @@ pub struct Core {
     kept_time_at: Millis,
     /// When the next look at what is done once a second is due.
     next_second: Instant,
+    /// When it was last told of entries that cannot be read, to be sent.
+    could_not_send: Option<Instant>,
     /// Parts with damage that is to be mended, and when that was said.
     damaged_told: Option<(Instant, Vec<u64>)>,
     news: News,
@@ -225,6 +228,7 @@ impl Core {
             naming: Naming::default(),
             kept_time_at: now.time,
             next_second: now.at + SECOND,
+            could_not_send: None,
             damaged_told: None,
             news: News::default(),
             stopping: false,
@@ -254,6 +258,7 @@ impl Core {
             Event::Appended(entry, appended) => self.appended(entry, appended, outside),
             Event::Durable(to) => self.durable(to, outside),
             Event::Failed(why) => self.poison(why),
+            Event::CannotSend(to, end, why) => self.cannot_send(to, end, &why, outside),
             Event::NotTaken(batch) => {
                 self.lead_on(outside, |leader, turn| leader.not_taken(turn, &batch));
                 self.write_batch();

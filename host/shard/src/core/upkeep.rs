@@ -13,9 +13,9 @@ impl Core {
     /// What the state was asked and cannot say any more may have been a wrong answer: nothing is built on it. A start finds
     /// what is whole, elsewhere.
     pub(super) fn stop_at_lost_parts(&mut self) {
-        if self.closed.is_none()
-            && let Some(part) = self.state.lost_parts().first()
-        {
+        let lost = if self.closed.is_none() { self.state.lost_parts() } else { Vec::new() };
+        if let Some(part) = lost.first().copied() {
+            self.commands.push_back(Command::PartsLost(lost));
             self.poison(format!("part {part} of the index is damaged in both copies; see `vouch log verify`"));
         }
     }

@@ -276,6 +276,13 @@ impl Bench {
         self.carry_out();
     }
 
+    /// The entry that ends at this position, and that this node lacks, cannot be read.
+    pub(super) fn cannot_send(&mut self, node: u64, end: LogPosition) {
+        self.core.begin_turn(self.now(), standing(&self.log));
+        self.tell(Event::CannotSend(NodeId(node), end, "no sound entry".to_owned()));
+        self.carry_out();
+    }
+
     /// The log fails, with all in it that is not durable.
     pub(super) fn fail(&mut self) {
         self.log.failed = true;
@@ -455,6 +462,7 @@ fn told(command: &Command) -> String {
         Command::AppendSpan(span) => format!("append entry {} of term {}", span.index(), span.term()),
         Command::Send(message, _) => format!("send {message:?}"),
         Command::SnapshotNamed(position, told) => format!("snapshot at {position} {told:?}"),
+        Command::PartsLost(parts) => format!("lost {parts:?}"),
         Command::FellBehind => "fell behind".to_owned(),
         Command::DirectoryChanged => "directory changed".to_owned(),
         Command::MembersChanged => "members changed".to_owned(),

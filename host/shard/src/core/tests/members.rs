@@ -14,14 +14,14 @@ fn kinds(bench: &Bench) -> Vec<EntryKind> {
 }
 
 /// A leader alone that keeps the names of entries.
-fn ready() -> Bench {
+pub(super) fn ready() -> Bench {
     let mut bench = Bench::new();
     bench.turn(vec![Request::KeepNames(Box::new(|_| ()))]);
     bench
 }
 
 /// A node is given an id, and what it says when it comes.
-fn invite(bench: &mut Bench, node: u64) -> NodeJoined {
+pub(super) fn invite(bench: &mut Bench, node: u64) -> NodeJoined {
     invite_instead_of(bench, node, None)
 }
 
@@ -39,7 +39,7 @@ fn invite_instead_of(bench: &mut Bench, node: u64, old: Option<u64>) -> NodeJoin
 }
 
 /// The other node has all that there is.
-fn has_all(bench: &mut Bench, node: u64) {
+pub(super) fn has_all(bench: &mut Bench, node: u64) {
     let (index, term) = (bench.entries().len() as u64, bench.core.leads_in().unwrap());
     bench.say(node, term, Said::Appended(AppendAnswer { index, commit: 0, rejected: None }), Vec::new());
 }
@@ -56,13 +56,7 @@ fn others_have_all(bench: &mut Bench) {
 
 /// Leads nodes 2 and 3, and node 4 has come and gets the log: it is to take this one's place.
 fn replacing(old: u64) -> Bench {
-    let mut bench = with_learners();
-    for node in [2, 3, 2, 3] {
-        has_all(&mut bench, node);
-        bench.sync();
-    }
-    has_all(&mut bench, 2);
-    assert_eq!(bench.core.state().members(), &GroupMembers::voters([1, 2, 3].map(NodeId)));
+    let mut bench = of_three();
     let joined = invite_instead_of(&mut bench, 4, Some(old));
     let (come, mut came) = Bench::propose(|out| _ = joined.encode(out));
     bench.turn(vec![come]);
@@ -79,8 +73,20 @@ fn changes(bench: &Bench) -> usize {
     kinds(bench).iter().filter(|kind| **kind == EntryKind::Members).count()
 }
 
+/// Leads nodes 2 and 3, which vote.
+pub(super) fn of_three() -> Bench {
+    let mut bench = with_learners();
+    for node in [2, 3, 2, 3] {
+        has_all(&mut bench, node);
+        bench.sync();
+    }
+    has_all(&mut bench, 2);
+    assert_eq!(bench.core.state().members(), &GroupMembers::voters([1, 2, 3].map(NodeId)));
+    bench
+}
+
 /// Leads nodes 2 and 3, which do not vote yet.
-fn with_learners() -> Bench {
+pub(super) fn with_learners() -> Bench {
     let mut bench = ready();
     for node in [2, 3] {
         let joined = invite(&mut bench, node);

@@ -12,3 +12,4 @@ mod members;
 mod naming;
 mod runs;
 mod time;
+mod unreadable;

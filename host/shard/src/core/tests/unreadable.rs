@@ -1,0 +1,61 @@
+//! A leader that cannot read what another member lacks.
+
+use vouch_commitlog::LogPosition;
+use vouch_consensus::Said;
+
+use super::bench::Bench;
+use super::members::{has_all, of_three, with_learners};
+
+/// Whom it asks to lead, since this was last asked.
+fn asked_to_lead(bench: &mut Bench) -> Vec<u64> {
+    let asks = bench.take_sent().into_iter().filter(|message| message.body == Said::TakeOver);
+    asks.map(|message| message.to.0).collect()
+}
+
+fn leads(bench: &Bench) -> bool {
+    bench.core.leads_in().is_some() && bench.closed.is_none()
+}
+
+#[test]
+fn another_one_that_has_all_is_asked_to_lead_and_not_again_at_once() {
+    let mut bench = of_three();
+    for node in [2, 3] {
+        has_all(&mut bench, node);
+    }
+    asked_to_lead(&mut bench);
+    bench.cannot_send(2, LogPosition(0));
+    assert_eq!(asked_to_lead(&mut bench), [3]);
+    bench.cannot_send(2, LogPosition(0));
+    assert!(asked_to_lead(&mut bench).is_empty(), "it takes a moment");
+    assert!(leads(&bench), "until the other one does");
+    // It did not come about.
+    for _ in 0..11 {
+        bench.pass(1_000);
+        for node in [2, 3] {
+            has_all(&mut bench, node);
+        }
+    }
+    asked_to_lead(&mut bench);
+    bench.cannot_send(2, LogPosition(0));
+    assert_eq!(asked_to_lead(&mut bench), [3]);
+}
+
+#[test]
+fn where_nobody_else_has_all_it_leads_on_and_all_others_are_served() {
+    // Node 3 gets the log, and does not vote.
+    let mut bench = with_learners();
+    bench.cannot_send(3, LogPosition(0));
+    assert_eq!((asked_to_lead(&mut bench), leads(&bench)), (vec![], true));
+    let before = bench.entries().len();
+    bench.happen(|out| _ = vouch_broker::testing::cluster_init().encode(out)).unwrap_err();
+    assert!(bench.entries().len() > before, "what is proposed is written");
+}
+
+#[test]
+fn what_is_not_committed_yet_nobody_else_may_have_so_it_takes_part_in_nothing_any_more() {
+    let mut bench = of_three();
+    let end = bench.core.group_standing().unwrap().committed_to.unwrap();
+    bench.cannot_send(2, LogPosition(end.0 + 8));
+    assert!(!leads(&bench));
+    assert!(bench.closed.as_ref().is_some_and(|why| why.to_string().contains("no sound entry")), "{:?}", bench.closed);
+}
