@@ -177,6 +177,9 @@ fn set(name: &str, settings: &BindingSettings, http: &HttpArgs) -> anyhow::Resul
 
 /// What a binding lets its component do.
 fn does(binding: &Value) -> String {
+    if binding["untried"].is_string() {
+        return "stands untried".to_owned();
+    }
     let has = |member: &str| binding[member].as_array().is_some_and(|all| !all.is_empty());
     let consumes = || format!("consumes for {}", cell(binding, "groups"));
     match (has("topics"), has("groups")) {
@@ -227,7 +230,7 @@ fn ended(found: &Value, contradictions: &[Value]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says what came of trying a binding. Fails if something is wrong with it that stays so.
+/// Says what came of trying a binding. Fails if something is wrong with it that stays so, or if nobody knows.
 fn test(name: &str, asked: &Value, http: &HttpArgs) -> anyhow::Result<()> {
     let answer = http.client()?.post_patiently(&format!("{}/test", path(name)), asked)?.body;
     let each = |member: &str| answer[member].as_array().cloned().unwrap_or_default();
@@ -280,6 +283,12 @@ fn test(name: &str, asked: &Value, http: &HttpArgs) -> anyhow::Result<()> {
     let refused = each("databases").iter().any(|found| found["refusals"].as_array().is_some_and(|all| !all.is_empty()));
     if refused || each("calls").iter().any(|call| call["wrong"].is_string()) {
         anyhow::bail!("binding {name} cannot do what it is set for; see above what is to be mended");
+    }
+    let unknown = each("databases").iter().any(|found| found["error"].is_string());
+    if unknown || each("calls").iter().any(|call| call["answer"] == "no answer") {
+        anyhow::bail!(
+            "nobody knows whether binding {name} works; see above what did not answer, and try it again when that does"
+        );
     }
     Ok(())
 }
@@ -343,6 +352,7 @@ mod tests {
         assert_eq!(does(&both), "answers, and consumes for a,b");
         assert_eq!(does(&json!({"topics": [], "groups": ["a"]})), "consumes for a");
         assert_eq!(does(&json!({"topics": ["orders"], "groups": []})), "answers");
+        assert_eq!(does(&json!({"topics": ["orders"], "groups": [], "untried": "it is away"})), "stands untried");
     }
 
     #[test]

@@ -43,6 +43,8 @@ const VALUES: [(&str, &str); 29] = [
     ("log_level", "'debug'"),
 ];
 const OF_TLS: [&str; 2] = ["tls_certificate", "tls_key"];
+/// It names a file that must be there; a test of its own sets it.
+const OF_COMPONENTS: [&str; 1] = ["plugin_ca"];
 /// Those of other nodes belong together, too; the tests of clusters set them.
 const OF_NODES: [&str; 10] = [
     "peer_addr",
@@ -82,7 +84,8 @@ fn each_setting_is_read_from_the_file_a_variable_and_a_flag_one_over_the_other()
     std::fs::write(&token, "open\n").unwrap();
     let defaults = check(None, &[], &[]).succeeded().json();
     let known: Vec<&str> = defaults.as_object().unwrap().keys().map(String::as_str).collect();
-    let mut told: Vec<&str> = VALUES.iter().map(|(name, _)| *name).chain(OF_TLS).chain(OF_NODES).collect();
+    let mut told: Vec<&str> =
+        VALUES.iter().map(|(name, _)| *name).chain(OF_TLS).chain(OF_COMPONENTS).chain(OF_NODES).collect();
     told.sort_unstable();
     assert_eq!(told, known, "each setting has a value here");
     for (name, in_file) in VALUES {
@@ -105,6 +108,40 @@ fn each_setting_is_read_from_the_file_a_variable_and_a_flag_one_over_the_other()
         let nonsense = [(variable(name), " ".to_owned())];
         assert_eq!(check(Some(&file), &by_variable, &[]).succeeded().json()[name], said("environment"));
         assert_eq!(check(Some(&file), &nonsense, &by_flag).succeeded().json()[name], said("flag"));
+    }
+}
+
+#[test]
+fn the_authorities_of_components_are_read_by_the_check_and_the_start_and_what_holds_none_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let [none, empty, certificates] = ["none.pem", "empty.pem", "ca"].map(|name| folder.path().join(name));
+    std::fs::write(&empty, "no certificate\n").unwrap();
+    let cluster = "07".repeat(16);
+    let make = [
+        "cluster",
+        "certificates",
+        "--json",
+        "--node",
+        "1",
+        "--address",
+        "localhost",
+        "--cluster",
+        &cluster,
+        "--ca-dir",
+    ];
+    let made = Ran::of(&vouch().args(make).arg(&certificates).output().unwrap()).succeeded().json();
+    let of = |file: &str| format!("--plugin-ca={file}");
+    check(None, &[], &[of(made["peer_ca"].as_str().unwrap())]).succeeded();
+    for (file, why) in [(&none, "cannot be read"), (&empty, "holds no certificate")] {
+        let flag = of(file.to_str().unwrap());
+        let data = folder.path().join("data");
+        let serve =
+            ["serve", "--data-dir", data.to_str().unwrap(), "--http-addr=127.0.0.1:0", "--grpc-addr=127.0.0.1:0"];
+        for ran in [check(None, &[], &[flag.clone()]), run(&[&serve[..], &[flag.as_str()]].concat())] {
+            assert!(ran.status != 0 && ran.stderr.contains(why), "{ran:?}");
+            assert!(ran.stderr.contains(file.to_str().unwrap()), "{ran:?}");
+        }
+        assert!(!data.exists());
     }
 }
 

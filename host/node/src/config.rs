@@ -58,6 +58,9 @@ pub struct NodeConfig {
     pub plugin_compiler: CompilerProgram,
     /// SQLite files that bindings grant lie below one of these.
     pub sqlite_dirs: Vec<PathBuf>,
+    /// A PEM file with certificates of authorities that components' databases and services may have theirs from, besides the public
+    /// ones.
+    pub plugin_ca: Option<PathBuf>,
     /// The newest feature level that this node knows: [`vouch_broker::record::FEATURE_LEVEL`], or less in a test, as if it were of a
     /// version before.
     pub feature_level: u32,
@@ -115,6 +118,7 @@ impl NodeConfig {
             plugin_concurrency: DEFAULT_NODE_CONCURRENCY,
             plugin_compiler: CompilerProgram::InProcess,
             sqlite_dirs: Vec::new(),
+            plugin_ca: None,
             feature_level: FEATURE_LEVEL,
             secret_key_file: None,
         }

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     error::EngineError,
-    http::{Resolver, SystemResolver},
+    http::{Resolver, SystemResolver, client_config},
     limits::MAX_NODE_CONCURRENCY,
     quantity::ByteSize,
 };
@@ -113,10 +113,19 @@ impl EngineConfig {
         }
     }
 
-    /// Checks every setting against its bounds.
+    /// Whom outgoing requests believe.
     ///
     /// # Errors
-    /// [`EngineError::Setting`] with the first that is out of bounds.
+    /// [`EngineError::CaFile`].
+    pub(crate) fn trusted(&self) -> Result<Arc<rustls::ClientConfig>, EngineError> {
+        client_config(self.extra_ca_file.as_deref())
+            .map_err(|cause| EngineError::CaFile { file: self.extra_ca_file.clone().unwrap_or_default(), cause })
+    }
+
+    /// Checks every setting against its bounds, and the file of authorities.
+    ///
+    /// # Errors
+    /// [`EngineError::Setting`] with the first that is out of bounds; [`EngineError::CaFile`].
     pub fn validate(&self) -> Result<(), EngineError> {
         let setting = |name: &'static str, value: &dyn ToString, least: &dyn ToString, most: &dyn ToString| {
             Err(EngineError::Setting {
@@ -152,7 +161,7 @@ impl EngineConfig {
             Some(size) if !(LEAST_RESERVATION..=MAX_MEMORY.1).contains(&size) => {
                 setting("memory_reservation", &size, &LEAST_RESERVATION, &MAX_MEMORY.1)
             }
-            _ => Ok(()),
+            _ => self.trusted().map(drop),
         }
     }
 }

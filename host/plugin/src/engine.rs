@@ -20,7 +20,6 @@ use crate::{
     error::{CompileError, EngineError, InspectError, LoadError},
     error_text::describe,
     guest_code::GuestCode,
-    http::client_config,
     inspect::{self, Face},
     memory::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES},
     places::NodePlaces,
@@ -59,8 +58,7 @@ impl Engine {
         };
         let cache = ArtifactCache::open(&config.cache_dir, &engine)
             .map_err(|cause| EngineError::CacheFolder { folder: config.cache_dir.clone(), cause })?;
-        let tls = client_config(config.extra_ca_file.as_deref())
-            .map_err(|cause| EngineError::CaFile { file: config.extra_ca_file.clone().unwrap_or_default(), cause })?;
+        let tls = config.trusted()?;
         let extra_authorities = config.extra_ca_file.as_ref().map(std::fs::read).transpose();
         let extra_authorities = extra_authorities.unwrap_or_default().unwrap_or_default();
         let databases = SqlSurroundings { sqlite_dirs: config.sqlite_dirs.clone(), extra_authorities };

@@ -29,7 +29,7 @@ pub enum EngineError {
         cause: std::io::Error,
     },
     /// The file with further authorities cannot be used.
-    #[error("plugin engine: extra_ca_file {}: {cause}", .file.display())]
+    #[error("the file with further authorities for components, {}, cannot be used: {cause}", .file.display())]
     CaFile {
         /// The file.
         file: PathBuf,

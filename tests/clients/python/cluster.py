@@ -140,6 +140,7 @@ class Cluster:
         disks = disks or {}
         self.nodes = [Node(id, folder / f"node-{id}", self.network, disks.get(id)) for id in range(1, size + 1)]
         self.removed = []
+        self.on_replaced = lambda node: None
         self.folder = folder
 
     def start(self) -> "Cluster":
@@ -181,6 +182,7 @@ class Cluster:
         self.remove(lost)
         node = self.join()
         self.all_vote()
+        self.on_replaced(node)
         return node
 
     def ids(self):

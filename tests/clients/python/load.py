@@ -237,17 +237,35 @@ class Load:
         leader.create_topic(self.plain, queues=2)
         leader.create_topic(self.transactional, "transaction", queues=2,
                             transaction={"immunity": "1s", "interval": "1s", "max_checks": 1000})
-        simple, push = self.groups
         for node in self.cluster.nodes:
-            self.run(self.send_plain, node)
-            self.run(self.send_raw, node)
-            self.run(self.send_halves, node, self.transactional_producer(node))
+            self.produce_on(node)
         # Not on all nodes: a member of each group is on a node that others of it are not on.
         for node in self.cluster.nodes[1:]:
-            for topic in (self.plain, self.transactional):
-                self.run(self.receive, node, simple, topic)
-            self.receive_by_push(node, push)
+            self.consume_on(node)
+        self.cluster.on_replaced = self.move
         return self
+
+    def move(self, node):
+        """A node came in the place of one whose clients have nobody to talk to any more: these end."""
+        self.produce_on(node)
+        self.consume_on(node)
+
+    def produce_on(self, node):
+        self.run(self.send_plain, node)
+        self.run(self.send_raw, node)
+        self.run(self.send_halves, node, self.transactional_producer(node))
+
+    def consume_on(self, node):
+        simple, push = self.groups
+        for topic in (self.plain, self.transactional):
+            self.run(self.receive, node, simple, topic)
+        self.receive_by_push(node, push)
+
+    def sends_to(self, node):
+        return self.sending.is_set() and node in self.cluster.nodes
+
+    def receives_from(self, node):
+        return self.receiving.is_set() and node in self.cluster.nodes
 
     def run(self, what, *arguments):
         self.count += 1
@@ -271,7 +289,7 @@ class Load:
     def send_plain(self, rng, node):
         client = self.started(Producer(configuration(node), [self.plain]))
         number = 0
-        while self.sending.is_set():
+        while self.sends_to(node):
             number += 1
             send = Send(f"plain-{node.id}-{number}")
             self.ledger.sends[send.body] = send
@@ -290,7 +308,7 @@ class Load:
         knows, under their first id."""
         client = RawClient(node)
         number = 0
-        while self.sending.is_set():
+        while self.sends_to(node):
             number += 1
             made = raw_message(self.plain, f"raw-{node.id}-{number}".encode())
             send = Send(made.body.decode(), message_id=made.system_properties.message_id)
@@ -300,7 +318,7 @@ class Load:
                 told = self.try_once(client, made)
                 # Refused now says nothing about the tries before.
                 send.outcome = "unknown" if told != OK and send.outcome == "unknown" else told
-                if send.outcome != "unknown" or not again or not self.sending.is_set():
+                if send.outcome != "unknown" or not again or not self.sends_to(node):
                     break
                 time.sleep(0.2)
             self.ledger.note_sent()
@@ -322,7 +340,7 @@ class Load:
 
     def send_halves(self, rng, node, client):
         number = 0
-        while self.sending.is_set():
+        while self.sends_to(node):
             number += 1
             half = Half(f"half-{node.id}-{number}", plan=rng.choice(self.PLANS))
             final = ROLLBACK if half.plan in ("rollback", "silent-rollback", "race") else COMMIT
@@ -368,7 +386,7 @@ class Load:
         client = self.started(SimpleConsumer(configuration(node), group, {topic: FilterExpression()},
                                              await_duration=POLL_S))
         self.ledger.note_acks(client)
-        while self.receiving.is_set():
+        while self.receives_from(node):
             asked_at = time.monotonic()
             try:
                 received = client.receive(16, LEASE_S)

@@ -198,6 +198,10 @@ settings! {
     /// granted. Not for a node that is one of several.
     sqlite_dirs -> Vec<PathBuf> = FolderList, default Nothing(""), start;
 
+    /// PEM file with certificates of authorities that databases and services of components may have theirs from, besides the public
+    /// ones: of a company, or of a cloud's databases.
+    plugin_ca -> Option<PathBuf> = OrNone(FilePath), default Nothing(""), start;
+
     /// File with the keys that open secrets, for its owner alone (mode 0600); made with the first secret. It is in no backup: keep a
     /// copy of it elsewhere.
     secret_key_file -> Option<PathBuf> = OrNone(FilePath), default Nothing("secrets.key in the data folder"), start;

@@ -81,6 +81,7 @@ impl ServeSettings {
             auto_create_topics: resolved.auto_create_topics()?,
             plugin_threads: resolved.plugin_threads()?,
             sqlite_dirs: resolved.sqlite_dirs()?,
+            plugin_ca: resolved.plugin_ca()?,
             secret_key_file: resolved.secret_key_file()?,
             plugin_concurrency: resolved.plugin_concurrency()?,
             plugin_compiler: CompilerProgram::this_program([COMPILE_COMPONENT]),

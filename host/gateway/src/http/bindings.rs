@@ -25,7 +25,7 @@ use super::request::{self, Params, PathNames, object, take_name};
 /// How long rows of fences are kept where nobody says.
 const FENCES_KEPT_FOR: &str = "7d";
 /// Members of an answer that a request may repeat and that mean nothing in it.
-const TOLD_ONLY: [&str; 5] = ["digest", "warnings", "standing", "waiting", "paused"];
+const TOLD_ONLY: [&str; 6] = ["digest", "warnings", "untried", "standing", "waiting", "paused"];
 
 /// A binding as it was written, but for its secrets (ruling 24), with its name, the digest that answers, and the defaults of
 /// what was left out, those of single limits too.
@@ -137,10 +137,11 @@ pub(crate) async fn replace(
     let current = app.node.components.binding(&name).await?;
     let revision = current.as_ref().map(|binding| binding.revision);
     let expect = Preconditions::of(&headers)?.expect(&format!("binding {name}"), revision)?;
-    let PutBinding { written: done, digest, warnings, waiting } =
+    let PutBinding { written: done, digest, warnings, untried, waiting } =
         app.node.components.put_binding(&name, &spec, expect).await?;
     let mut document = shown(&name, &digest, &spec)?;
     document.insert("warnings".to_owned(), warnings.into());
+    untried.into_iter().for_each(|why| _ = document.insert("untried".to_owned(), why.into()));
     document.insert("paused".to_owned(), current.is_some_and(|before| before.paused).into());
     tell_waiting(&mut document, waiting);
     Ok((written(done.created), etag(done.revision), Json(document)).into_response())

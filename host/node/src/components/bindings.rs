@@ -24,6 +24,8 @@ pub struct PutBinding {
     /// What its owner should know: what the component wants and is not granted, what its databases may forget, that it could not
     /// be tried.
     pub warnings: Vec<String>,
+    /// Why nobody knows whether it works, if so: it stands untried, and is tried again.
+    pub untried: Option<String>,
     /// How many messages wait for its groups, if it consumes.
     pub waiting: Option<u64>,
 }
@@ -72,11 +74,11 @@ impl Components {
             names_life: true,
         };
         let written = written(&self.shard, |out| put.encode(out)).await?;
-        if let Some(why) = untried {
+        if let Some(why) = untried.clone() {
             self.stands_untried(name, written.revision, why).await;
         }
         let waiting = if document.groups.is_empty() { None } else { self.waiting(name).await? };
-        Ok(PutBinding { written, digest: digest.to_string(), warnings, waiting })
+        Ok(PutBinding { written, digest: digest.to_string(), warnings, untried, waiting })
     }
 
     /// Lets a binding pause, or go on: nothing is asked of its component meanwhile, and what waits for it waits.

@@ -12,6 +12,7 @@ fn engine_config(config: &NodeConfig) -> EngineConfig {
     engine.threads = config.plugin_threads;
     engine.concurrency = config.plugin_concurrency;
     engine.sqlite_dirs = config.sqlite_dirs.clone();
+    engine.extra_ca_file = config.plugin_ca.clone();
     engine.has_others = config.peers.is_some();
     engine.compiler = config.plugin_compiler.clone();
     engine

@@ -92,6 +92,7 @@ fn the_defaults_are_those_of_the_crates_that_own_the_values() {
         auto_create_topics: now.auto_create_topics().unwrap(),
         plugin_threads: now.plugin_threads().unwrap(),
         sqlite_dirs: now.sqlite_dirs().unwrap(),
+        plugin_ca: now.plugin_ca().unwrap(),
         secret_key_file: now.secret_key_file().unwrap(),
         plugin_concurrency: now.plugin_concurrency().unwrap(),
         plugin_compiler: node.plugin_compiler.clone(),
