@@ -118,8 +118,34 @@ fn words(name: &str, at_capitals: bool) -> Vec<String> {
 }
 
 /// Replaces every secret of a binding's document by [`MASK`]. A reference to a secret that is kept elsewhere
-/// (`{"secret": "orders-db"}`) is none where one can stand: as an entry of `config`, and in `grants.sql.NAME`.
+/// (`{"secret": "orders-db"}`) is none where one can stand: as an entry of `config`, and in `grants.sql.NAME`. Nor is the user in the url
+/// of a database, which is refused with a password: so a document can be set again as it is shown.
 pub fn mask_document(document: &mut Value) {
+    let users = database_users(document);
+    mask_members(document);
+    for (name, user) in users {
+        if let Some(Value::String(url)) = document.pointer_mut(&format!("/grants/sql/{name}/url")) {
+            *url = url.replacen(&format!("://{MASK}@"), &format!("://{user}@"), 1);
+        }
+    }
+}
+
+/// Who is named without a password in the urls of databases, by the databases' names as they stand in a pointer.
+fn database_users(document: &Value) -> Vec<(String, String)> {
+    let databases = document.pointer("/grants/sql").and_then(Value::as_object).into_iter().flatten();
+    let user = |url: &str| {
+        let (_, rest) = url.split_once("://")?;
+        let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+        // Nothing else is certain to be a name alone.
+        let is_plain = |user: &str| user.chars().all(|letter| letter.is_ascii_alphanumeric() || "._-".contains(letter));
+        let (user, _) = authority.rsplit_once('@').filter(|(user, _)| is_plain(user))?;
+        Some(user.to_owned())
+    };
+    let named = databases.filter_map(|(name, database)| Some((name, user(database.get("url")?.as_str()?)?)));
+    named.map(|(name, user)| (name.replace('~', "~0").replace('/', "~1"), user)).collect()
+}
+
+fn mask_members(document: &mut Value) {
     let Value::Object(members) = document else { return mask_value(document, None) };
     for (name, value) in members {
         let levels = match name.as_str() {

@@ -126,6 +126,25 @@ fn a_document_is_shown_without_its_secrets_and_with_all_else() {
 }
 
 #[test]
+fn the_user_of_a_database_is_shown_where_the_url_has_no_password() {
+    let url = |url: &str| json!({"grants": {"sql": {"a/~b": {"url": url}}}});
+    for (given, shown) in [
+        ("postgres://shop@db:5432/shop?token=t0", "postgres://shop@db:5432/shop?token=***"),
+        ("mysql://shop:pa55@db/shop", "mysql://***@db/shop"),
+        ("postgres://shop%3Apa55@db/shop", "postgres://***@db/shop"),
+        ("postgres://db/shop?user=a@b", "postgres://db/shop?user=a@b"),
+        ("sqlite:/var/lib/a@b.db", "sqlite:/var/lib/a@b.db"),
+    ] {
+        let mut document = url(given);
+        mask_document(&mut document);
+        assert_eq!(document, url(shown), "{given}");
+    }
+    let mut elsewhere = json!({"grants": {"http": ["https://t0ken@h/"]}, "config": {"url": "https://t0ken@h/"}});
+    mask_document(&mut elsewhere);
+    assert!(!elsewhere.to_string().contains("t0ken"), "{elsewhere}");
+}
+
+#[test]
 fn a_reference_to_a_secret_is_one_only_where_references_stand() {
     for (mut document, shown) in [
         (json!({"config": {"secret": "hunter2"}}), json!({"config": {"secret": "***"}})),

@@ -181,7 +181,7 @@ impl Executor {
                     }
                 }
                 Command::SnapshotNamed(position, told) => self.signals.snapshots.named(position, told),
-                Command::PartsLost(parts) => self.signals.lost_parts(parts),
+                Command::ClosedByDamage(parts) => self.signals.closed_by_damage(parts),
                 Command::FellBehind => self.signals.fell_behind(),
                 Command::DirectoryChanged => self.signals.directory_changed(),
                 Command::MembersChanged => self.signals.belong(self.core.state()),

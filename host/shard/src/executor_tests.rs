@@ -1,6 +1,5 @@
 //! An executor on a real log: what a start proposes, and what is written when it ends.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
@@ -198,7 +197,7 @@ fn what_another_member_needs_and_cannot_be_read_is_not_sent_and_told_by_where_it
     .unwrap();
     message(&mut executor);
     let entries = [LogPosition(0), LogPosition(end.0 - 1)].into();
-    assert_eq!(*signals.met_damage().borrow(), MetDamage { entries, parts: BTreeSet::new() });
+    assert_eq!(*signals.met_damage().borrow(), MetDamage { entries, ..MetDamage::default() });
 }
 
 #[test]

@@ -6,9 +6,10 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 use vouch_broker::state::{Applied, Outcome};
-use vouch_broker::{NotDone, NothingStored, State};
+use vouch_broker::{NotDone, NothingStored, Refusal, State};
 use vouch_cluster::NodeId;
 use vouch_commitlog::{LogPosition, LogReader};
+use vouch_consensus::Broken;
 use vouch_leader::{Leader, Poll, Waiter};
 
 use crate::core::{Claim, Condition, GroupStanding, Hearer, HeldLog, Proposal, Request, Standing};
@@ -233,7 +234,12 @@ impl Shard {
         }
         let names = tokio::task::spawn_blocking(move || LogNames::read(&log, None, to)).await;
         let names = names.map_err(|gone| NotDone::internal(gone.to_string()))?;
-        let names = names.map_err(|broken| NotDone::internal(broken.to_string()))?;
+        let names = names.map_err(|Broken(why)| {
+            NotDone::Refused(Refusal::Conflict(format!(
+                "the log of this node is damaged, and cannot be given to another one from its beginning: {why}; let one lead that has it \
+                 whole, or see `vouch log damage`"
+            )))
+        })?;
         self.ask(|reply| Request::LearnNames(names, Box::new(move || _ = reply.send(())))).await
     }
 

@@ -32,8 +32,10 @@ pub struct WhoBelongs {
 pub struct MetDamage {
     /// Log positions of both ends of entries that were to be sent to another member.
     pub entries: BTreeSet<LogPosition>,
-    /// Parts of the index of which no copy is whole: this replica writes nothing any more, and knows of nobody who leads.
+    /// Parts of the index of which no copy is whole.
     pub parts: BTreeSet<u64>,
+    /// For one of them this replica writes nothing any more, and knows of nobody who leads.
+    pub is_closed: bool,
 }
 
 /// What a shard shows of itself. All of it may be read at any time, by anybody.
@@ -174,8 +176,11 @@ impl Signals {
         self.met_damage.send_if_modified(|met| ends.into_iter().filter(|at| met.entries.insert(*at)).count() > 0);
     }
 
-    pub(crate) fn lost_parts(&self, parts: Vec<u64>) {
-        self.met_damage.send_modify(|met| met.parts.extend(parts));
+    pub(crate) fn closed_by_damage(&self, parts: Vec<u64>) {
+        self.met_damage.send_modify(|met| {
+            met.parts.extend(parts);
+            met.is_closed = true;
+        });
     }
 
     pub(crate) fn leads(&self, leader: Option<NodeId>) {

@@ -10,6 +10,7 @@ import shutil
 import time
 
 import pytest
+from broker import wait_until
 from under_load import under_load
 
 STORMS = int(os.environ.get("VOUCH_STORMS", 0))
@@ -135,12 +136,15 @@ class Storm:
         files = sorted(path for name in names for path in shard.glob(name))
         # The last segment may end anywhere: what is wrong there may be what a crash leaves, or not be read at all.
         files = files[:-1] if names[0].startswith("log") else files
+        whole = {path: path.read_bytes() for path in files} if names[0].startswith("log") else {}
         for path in files if len(names) > 1 else rng.sample(files, min(len(files), 1)):
             with open(path, "r+b") as file:
                 file.seek(rng.randrange(path.stat().st_size))
                 file.write(rng.randbytes(4096))
         node.start()
-        # Until it is whole again nobody else may lose the same.
+        # Until it is whole again nobody else may lose the same. Who has just begun to lead lets nobody go for half a minute.
+        wait_until(lambda: all(not path.exists() or path.read_bytes() == bytes for path, bytes in whole.items()),
+                   f"{node} has mended its log", 180, 0.5)
         self.cluster.all_vote()
 
     def pause_two(self, rng, node, others):

@@ -84,10 +84,11 @@ impl Nodes {
 
     /// What the scrubber found, and what was met by whoever read.
     fn damaged(&self, scrub: &ScrubReport) -> Damaged {
-        let MetDamage { entries, mut parts } = self.met_damage.borrow().clone();
-        let is_closed = !parts.is_empty();
+        let MetDamage { entries, mut parts, is_closed } = self.met_damage.borrow().clone();
         parts.extend(scrub.lost().iter().filter_map(|lost| lost.part));
-        let met = entries.iter().map(|at| LogPosition(at.0 - at.0 % self.segment_size));
+        // What was released since is nobody's any more.
+        let start = self.log.start();
+        let met = entries.iter().filter(|at| **at >= start).map(|at| LogPosition(at.0 - at.0 % self.segment_size));
         let found = scrub.found();
         let found = found.iter().map(|range| LogPosition(range.from.0 - range.offset));
         Damaged { segments: found.chain(met).collect(), parts, is_closed }

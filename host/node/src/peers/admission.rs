@@ -42,6 +42,11 @@ impl ClusterAdmission {
             ));
         }
         match nodes.nodes.get(&node).map(|known| &known.invitation) {
+            // Somebody starts a token once more that was used. To let him ask would end the connections of the node that is there, whose
+            // name it has. One that does not vote yet may be that node itself, which heard no answer or has nothing of the log.
+            Some(None) if !credential.is_empty() && belongs.members.votes(node) => {
+                Err(NodeRefused::Token(node).to_string())
+            }
             Some(None) => Ok(()),
             Some(Some(invited)) if invited.token != ClusterToken::digest(credential) => {
                 Err(NodeRefused::Token(node).to_string())
@@ -107,6 +112,19 @@ mod tests {
             let why = judge(node, lane, credential).unwrap_err();
             assert!(why.contains(said) && why.len() <= vouch_transport::SENTENCE_MAX_BYTES, "{why}");
         }
+    }
+
+    #[test]
+    fn a_token_that_was_used_is_shown_in_vain_where_its_node_votes_and_before_that_by_whoever_heard_no_answer() {
+        let with = |voters: &[u64]| {
+            let members = GroupMembers::voters(voters.iter().copied().map(NodeId));
+            let (_, belongs) = watch::channel(WhoBelongs { members, nodes: nodes(), ..WhoBelongs::default() });
+            ClusterAdmission { me: NodeId(1), belongs, hearsay: Arc::default() }
+        };
+        assert_eq!(with(&[1]).judge(NodeId(2), Lane::Calls, b"secret"), Ok(()));
+        let why = with(&[1, 2]).judge(NodeId(2), Lane::Calls, b"secret").unwrap_err();
+        assert!(why.contains("the token for node 2 was used"), "{why}");
+        assert_eq!(with(&[1, 2]).judge(NodeId(2), Lane::Calls, b""), Ok(()));
     }
 
     #[test]

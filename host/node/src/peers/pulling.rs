@@ -76,7 +76,12 @@ pub(crate) fn pull(
     let stage = PullStage::of_folder(storage, &lacking.damaged, progress)?;
     let transport = transport(settings, &stage)?;
     let runtime = PeerRuntime::start().map_err(StartError::Thread)?;
-    let others = Others { transport, lacking, data_dir: storage.data_dir.clone(), came_bytes: Arc::default() };
+    let others = Others {
+        transport,
+        lacking,
+        data_dir: storage.data_dir.clone(),
+        missing_bytes: Arc::new(AtomicU64::new(u64::MAX)),
+    };
     // Whoever starts a node may be on a thread of a runtime, which must not wait for another one.
     let pulled = thread::scope(|scope| {
         scope.spawn(|| runtime.handle().block_on(others.pull_or_give_up(stage, progress))).join()
@@ -108,8 +113,8 @@ struct Others {
     lacking: Lacking,
     /// Of this node.
     data_dir: PathBuf,
-    /// Bytes that came from them so far.
-    came_bytes: Arc<AtomicU64>,
+    /// The fewest bytes that were missing of an offer so far. What comes of segments stays; snapshots come again each time.
+    missing_bytes: Arc<AtomicU64>,
 }
 
 /// What became of asking them so far.
@@ -232,7 +237,7 @@ impl Others {
         let mut patience = Patience::begins(Instant::now());
         while !self.asks_all(&mut asked, &mut stage, progress).await? {
             let told = asked.all_told();
-            let is_over = patience.is_over(self.came_bytes.load(Ordering::Relaxed), Instant::now());
+            let is_over = patience.is_over(self.missing_bytes.load(Ordering::Relaxed), Instant::now());
             if is_over && self.lacking.can_do_without {
                 tracing::error!(
                     told,
@@ -276,7 +281,9 @@ impl Others {
                 }
                 NotNow::Ended(error) => return Err(error),
             }
-            if leader == Some(node) && (is_of_this_node || !asked.sources.asks_others(refuses, Instant::now())) {
+            // Whoever is only damaged lacks nothing that the one that leads might let go meanwhile.
+            let waits = !asked.sources.asks_others(refuses, Instant::now()) && !self.lacking.can_do_without;
+            if leader == Some(node) && (is_of_this_node || waits) {
                 break;
             }
         }
@@ -330,7 +337,9 @@ impl Others {
     ) -> Result<(), NotNow> {
         let missing = stage.take(offer)?;
         let total_bytes: u64 = offer.files.iter().map(|file| file.data).sum();
-        let mut done_bytes = total_bytes - missing.iter().map(|file| file.end() - file.from).sum::<u64>();
+        let missing_bytes = missing.iter().map(|file| file.end() - file.from).sum::<u64>();
+        self.missing_bytes.fetch_min(missing_bytes, Ordering::Relaxed);
+        let mut done_bytes = total_bytes - missing_bytes;
         let (from, to) = (offer.log_start, offer.log_end);
         tracing::info!(
             node,
@@ -344,7 +353,6 @@ impl Others {
             while let Some(bytes) = self
                 .stretch(node, stage, &file, &mut |bytes| {
                     done_bytes += bytes;
-                    self.came_bytes.fetch_add(bytes, Ordering::Relaxed);
                     progress.enter(StartStep::Pulling { done_bytes, total_bytes });
                 })
                 .await?

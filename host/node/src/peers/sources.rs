@@ -16,22 +16,22 @@ const LEADER_ALONE_FOR: Duration = Duration::from_secs(600);
 /// For a node that can do without what it asks for it is enough when nothing has come for so long.
 const ENOUGH_AFTER: Duration = Duration::from_secs(120);
 
-/// Since when nothing has come.
+/// Since when nothing has come that stays.
 pub(super) struct Patience {
     since: Instant,
-    came: u64,
+    least_missing: u64,
 }
 
 impl Patience {
     /// Nothing has come yet.
     pub(super) fn begins(now: Instant) -> Self {
-        Self { since: now, came: 0 }
+        Self { since: now, least_missing: u64::MAX }
     }
 
-    /// All were asked in vain, and so many bytes have come so far. Whether that is enough.
-    pub(super) fn is_over(&mut self, came: u64, now: Instant) -> bool {
-        if came != self.came {
-            *self = Self { since: now, came };
+    /// All were asked in vain, and so many bytes were missing at least so far. Whether that is enough.
+    pub(super) fn is_over(&mut self, least_missing: u64, now: Instant) -> bool {
+        if least_missing < self.least_missing {
+            *self = Self { since: now, least_missing };
         }
         now.saturating_duration_since(self.since) >= ENOUGH_AFTER
     }
@@ -92,14 +92,15 @@ mod tests {
     }
 
     #[test]
-    fn it_is_enough_when_nothing_has_come_for_some_time_and_whatever_comes_begins_that_anew() {
+    fn it_is_enough_when_nothing_has_come_for_some_time_that_stays() {
         let now = Instant::now();
         let mut patience = Patience::begins(now);
-        assert!(!patience.is_over(0, now + ENOUGH_AFTER / 2));
-        assert!(patience.is_over(0, now + ENOUGH_AFTER));
-        assert!(!patience.is_over(7, now + ENOUGH_AFTER), "it came, and was not what a start can go on with");
-        assert!(!patience.is_over(7, now + ENOUGH_AFTER * 2 - Duration::from_secs(1)));
-        assert!(patience.is_over(7, now + ENOUGH_AFTER * 2));
+        assert!(!patience.is_over(u64::MAX, now + ENOUGH_AFTER / 2));
+        assert!(patience.is_over(u64::MAX, now + ENOUGH_AFTER), "there was no offer");
+        assert!(!patience.is_over(700, now + ENOUGH_AFTER));
+        assert!(!patience.is_over(300, now + ENOUGH_AFTER * 2), "some of it is here");
+        assert!(!patience.is_over(300, now + ENOUGH_AFTER * 3 - Duration::from_secs(1)));
+        assert!(patience.is_over(300, now + ENOUGH_AFTER * 3), "what comes does not stay");
     }
 
     #[test]

@@ -111,7 +111,10 @@ impl Node {
             if let Some((lacking, peers)) = lacking.take().zip(config.peers.as_ref()) {
                 let damaged = lacking.damaged.clone();
                 match pull(&config.storage(), peers, lacking, progress)? {
-                    Pulled::All => came.repaired.extend(damaged),
+                    Pulled::All => {
+                        came.repaired.extend(damaged);
+                        came.mends_from = None;
+                    }
                     Pulled::Nothing => came.mends_from = Some(Instant::now() + MENDS_AGAIN_AFTER),
                 }
             }

@@ -68,9 +68,9 @@ pub enum Command {
     /// This replica lacks what its leader does not keep any more: it is to be stopped, and to take that from another node's disk. What
     /// it has is as true as ever.
     FellBehind,
-    /// No copy is whole of these parts of the index, which others have: what the state was asked of them it cannot say. Comes before the
-    /// [`Self::Close`] for it.
-    PartsLost(Vec<u64>),
+    /// This replica goes on no more, since it cannot read what others have: these parts of the index, of which no copy is whole, or
+    /// entries, if they are none. Comes before the [`Self::Close`] for it.
+    ClosedByDamage(Vec<u64>),
     /// Topics or groups changed: forget what is remembered of them. Before whoever changed them hears of it, which stands
     /// behind this.
     DirectoryChanged,

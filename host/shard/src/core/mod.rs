@@ -63,6 +63,7 @@ pub use event::{
 use marks::NextMark;
 use naming::Naming;
 use news::News;
+use unreadable::CannotSend;
 
 /// Between two looks at leases that living consumers hold, and at filters that nobody has.
 const SECOND: Duration = Duration::from_secs(1);
@@ -173,8 +174,8 @@ pub struct Core {
     kept_time_at: Millis,
     /// When the next look at what is done once a second is due.
     next_second: Instant,
-    /// When it was last told of entries that cannot be read, to be sent.
-    could_not_send: Option<Instant>,
+    /// Entries that cannot be read, to be sent.
+    cannot_send: CannotSend,
     /// Parts with damage that is to be mended, and when that was said.
     damaged_told: Option<(Instant, Vec<u64>)>,
     news: News,
@@ -228,7 +229,7 @@ impl Core {
             naming: Naming::default(),
             kept_time_at: now.time,
             next_second: now.at + SECOND,
-            could_not_send: None,
+            cannot_send: CannotSend::default(),
             damaged_told: None,
             news: News::default(),
             stopping: false,

@@ -4,42 +4,88 @@
 //!
 //! - What cannot be read is not sent, and nothing is sent in its place.
 //! - As long as this replica leads, the other member gets these entries from nobody; so one that has all that is committed leads
-//!   instead, if there is one. Where there is none, this one serves all others on: what it cannot read was committed without that member.
-//! - What is not committed yet nobody else may have, and while it is not sent nothing is committed: this replica takes part in nothing
-//!   any more, and whoever leads next goes on without it.
+//!   instead, if there is one. Each is asked once in a while: one that cannot read the same would give leadership back, to and fro, and
+//!   whoever leads so briefly lets nobody go to mend its log.
+//! - Where there is none, this one serves all others on: what it cannot read was committed without that member.
+//! - What is not committed nobody else may have, and while it is not sent nothing is committed: this replica takes part in nothing
+//!   any more, and whoever leads next goes on without it. One that has just begun to lead does not know yet what is committed, so
+//!   it waits for that.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use vouch_cluster::GroupMembers;
 use vouch_commitlog::LogPosition;
 use vouch_consensus::{FollowerProgress, NodeId, Replica, Role};
 use vouch_leader::Outside;
 
-use super::{Core, LeaderEntry};
+use super::{Command, Core, LeaderEntry};
 
 /// The same again is told, and another one asked to lead, after this long: a group needs a second or two for that.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
+/// One that has just begun to lead and has heard of nobody looks again after this long.
+const SOON: Duration = Duration::from_secs(1);
+/// What is committed is known by then, where it is.
+const KNOWN_WITHIN: Duration = Duration::from_secs(3);
+/// Whoever was asked to lead, and did not or gave it back, is asked again after this long: it may have mended its log.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
+
+/// What was done so far about entries that cannot be read, to be sent.
+#[derive(Default)]
+pub(super) struct CannotSend {
+    /// Nothing more is done before.
+    not_before: Option<Instant>,
+    /// Who was asked to lead, and when the last one was.
+    asked: (BTreeSet<NodeId>, Option<Instant>),
+    /// Since when the entry that ends there was found not to be committed.
+    uncommitted: Option<(LogPosition, Instant)>,
+}
+
+impl CannotSend {
+    /// Who was asked to lead in the last while.
+    fn asked(&mut self, now: Instant) -> &mut BTreeSet<NodeId> {
+        if self.asked.1.is_some_and(|at| now >= at + FORGOTTEN_AFTER) {
+            self.asked.0.clear();
+        }
+        &mut self.asked.0
+    }
+}
 
 impl Core {
     /// This member lacks the entry that ends at this position, which cannot be read.
     pub(super) fn cannot_send(&mut self, to: NodeId, end: LogPosition, why: &str, outside: &dyn Outside) {
-        let leads = |replica: &&Replica<LeaderEntry>| matches!(replica.role(), Role::Leads { .. });
-        let Some(replica) = self.replica.as_ref().filter(leads).filter(|_| self.closed.is_none()) else { return };
+        let Some(replica) = self.replica.as_ref().filter(|_| self.closed.is_none()) else { return };
+        let Role::Leads { since } = replica.role() else { return };
+        let now = self.now.at;
         if replica.position_behind(replica.commit()).is_none_or(|committed| end.0 > committed) {
-            return self.poison(format!("entries of the log cannot be read, to be sent: {why}"));
-        }
-        if self.could_not_send.is_some_and(|told| self.now.at < told + AGAIN_AFTER) {
+            let first = self.cannot_send.uncommitted.filter(|(of, _)| *of == end).map_or(now, |(_, first)| first);
+            self.cannot_send.uncommitted = Some((end, first));
+            if now >= first + KNOWN_WITHIN {
+                self.commands.push_back(Command::ClosedByDamage(Vec::new()));
+                self.poison(format!("entries of the log cannot be read, to be sent: {why}"));
+            }
             return;
         }
-        self.could_not_send = Some(self.now.at);
-        let Some(successor) = who_has_all(replica, self.state.members(), to) else {
-            return tracing::error!(
-                node = %to,
-                why,
-                "the log of this node is damaged: node {to} lacks entries that cannot be read here, and no other node that is there has \
-                 them all, to lead instead; it gets no further until one is, or until this log is restored (see damage.md)"
-            );
+        if self.cannot_send.not_before.is_some_and(|at| now < at) {
+            return;
+        }
+        let asked = self.cannot_send.asked(now);
+        let successor = who_has_all(replica, self.state.members(), |node| node != to && !asked.contains(&node));
+        let knows_others = successor.is_some() || replica.commit() >= since.index;
+        self.cannot_send.not_before = Some(now + if knows_others { AGAIN_AFTER } else { SOON });
+        let Some(successor) = successor else {
+            if knows_others {
+                tracing::error!(
+                    node = %to,
+                    why,
+                    "the log of this node is damaged: node {to} lacks entries that cannot be read here, and no other node that is there \
+                     has them all, to lead instead; it gets no further until one is, or until this log is restored (see damage.md)"
+                );
+            }
+            return;
         };
+        self.cannot_send.asked.0.insert(successor);
+        self.cannot_send.asked.1 = Some(now);
         tracing::error!(
             node = %to,
             why,
@@ -50,10 +96,14 @@ impl Core {
     }
 }
 
-/// Of the others that vote, one that is there and has all that is committed; of several the one that has most.
-fn who_has_all(replica: &Replica<LeaderEntry>, members: &GroupMembers, but: NodeId) -> Option<NodeId> {
+/// Of the others that vote and may be asked, one that is there and has all that is committed; of several the one that has most.
+fn who_has_all(
+    replica: &Replica<LeaderEntry>,
+    members: &GroupMembers,
+    may_be_asked: impl Fn(NodeId) -> bool,
+) -> Option<NodeId> {
     let may = |other: &FollowerProgress| {
-        other.node != but && other.is_heard && other.durable >= replica.commit() && members.votes(other.node)
+        may_be_asked(other.node) && other.is_heard && other.durable >= replica.commit() && members.votes(other.node)
     };
     replica.followers().into_iter().filter(may).max_by_key(|other| other.durable).map(|other| other.node)
 }

@@ -15,7 +15,7 @@ impl Core {
     pub(super) fn stop_at_lost_parts(&mut self) {
         let lost = if self.closed.is_none() { self.state.lost_parts() } else { Vec::new() };
         if let Some(part) = lost.first().copied() {
-            self.commands.push_back(Command::PartsLost(lost));
+            self.commands.push_back(Command::ClosedByDamage(lost));
             self.poison(format!("part {part} of the index is damaged in both copies; see `vouch log verify`"));
         }
     }

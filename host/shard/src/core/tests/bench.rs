@@ -462,7 +462,7 @@ fn told(command: &Command) -> String {
         Command::AppendSpan(span) => format!("append entry {} of term {}", span.index(), span.term()),
         Command::Send(message, _) => format!("send {message:?}"),
         Command::SnapshotNamed(position, told) => format!("snapshot at {position} {told:?}"),
-        Command::PartsLost(parts) => format!("lost {parts:?}"),
+        Command::ClosedByDamage(parts) => format!("closed by damage {parts:?}"),
         Command::FellBehind => "fell behind".to_owned(),
         Command::DirectoryChanged => "directory changed".to_owned(),
         Command::MembersChanged => "members changed".to_owned(),
