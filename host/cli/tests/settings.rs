@@ -137,7 +137,7 @@ fn the_authorities_of_components_are_read_by_the_check_and_the_start_and_what_ho
         let data = folder.path().join("data");
         let serve =
             ["serve", "--data-dir", data.to_str().unwrap(), "--http-addr=127.0.0.1:0", "--grpc-addr=127.0.0.1:0"];
-        for ran in [check(None, &[], &[flag.clone()]), run(&[&serve[..], &[flag.as_str()]].concat())] {
+        for ran in [check(None, &[], std::slice::from_ref(&flag)), run(&[&serve[..], &[flag.as_str()]].concat())] {
             assert!(ran.status != 0 && ran.stderr.contains(why), "{ran:?}");
             assert!(ran.stderr.contains(file.to_str().unwrap()), "{ran:?}");
         }
