@@ -241,7 +241,8 @@ impl Others {
             if is_over && self.lacking.can_do_without {
                 tracing::error!(
                     told,
-                    "nobody gives this node what is damaged here; it serves again with what it has, and asks again in an hour: see \
+                    "nobody gives this node what is damaged here; it starts with what it has, if a snapshot covers the damage, and asks \
+                     again in an hour: see \
                      `vouch log damage`, and damage.md"
                 );
                 return Ok(Pulled::Nothing);
