@@ -4,14 +4,15 @@
 //!
 //! - What cannot be read is not sent, and nothing is sent in its place.
 //! - As long as this replica leads, the other member gets these entries from nobody; so one that has all that is committed leads
-//!   instead, if there is one. Each is asked once in a while: one that cannot read the same would give leadership back, to and fro, and
-//!   whoever leads so briefly lets nobody go to mend its log.
+//!   instead, if there is one. One that led, and gave leadership back, is not asked again for some time: it cannot read the same, so
+//!   it would go to and fro, and whoever leads so briefly lets nobody go to mend its log. Where nobody has led since, what was said
+//!   may be lost, or the other one was too slow: it is asked again, each time after twice as long.
 //! - Where there is none, this one serves all others on: what it cannot read was committed without that member.
 //! - What is not committed nobody else may have, and while it is not sent nothing is committed: this replica takes part in nothing
 //!   any more, and whoever leads next goes on without it. One that has just begun to lead does not know yet what is committed, so
 //!   it waits for that.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use vouch_cluster::GroupMembers;
@@ -21,13 +22,13 @@ use vouch_leader::Outside;
 
 use super::{Command, Core, LeaderEntry};
 
-/// The same again is told, and another one asked to lead, after this long: a group needs a second or two for that.
+/// The same again is told, and somebody asked to lead again, after this long at least: a group needs a second or two for that.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// One that has just begun to lead and has heard of nobody looks again after this long.
 const SOON: Duration = Duration::from_secs(1);
 /// What is committed is known by then, where it is.
 const KNOWN_WITHIN: Duration = Duration::from_secs(3);
-/// Whoever was asked to lead, and did not or gave it back, is asked again after this long: it may have mended its log.
+/// Whoever was asked to lead, and gave it back, is asked again after this long: it may have mended its log.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 
 /// What was done so far about entries that cannot be read, to be sent.
@@ -35,19 +36,32 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 pub(super) struct CannotSend {
     /// Nothing more is done before.
     not_before: Option<Instant>,
-    /// Who was asked to lead, and when the last one was.
-    asked: (BTreeSet<NodeId>, Option<Instant>),
+    /// Who was asked to lead: in which term of this replica.
+    asked: BTreeMap<NodeId, u64>,
+    /// When the last one was.
+    asked_at: Option<Instant>,
+    /// In which term somebody was asked, and how often in that.
+    in_vain: (u64, u32),
     /// Since when the entry that ends there was found not to be committed.
     uncommitted: Option<(LogPosition, Instant)>,
 }
 
 impl CannotSend {
-    /// Who was asked to lead in the last while.
-    fn asked(&mut self, now: Instant) -> &mut BTreeSet<NodeId> {
-        if self.asked.1.is_some_and(|at| now >= at + FORGOTTEN_AFTER) {
-            self.asked.0.clear();
+    /// Those that were asked so long ago that they may have mended their logs may be asked again.
+    fn forget(&mut self, now: Instant) {
+        if self.asked_at.is_some_and(|at| now >= at + FORGOTTEN_AFTER) {
+            self.asked.clear();
         }
-        &mut self.asked.0
+    }
+
+    /// This one is asked to lead now, in this term.
+    fn ask(&mut self, node: NodeId, term: u64, now: Instant) {
+        let before = if self.in_vain.0 == term { self.in_vain.1 } else { 0 };
+        self.in_vain = (term, before + 1);
+        self.asked.insert(node, term);
+        self.asked_at = Some(now);
+        // While it is asked nothing is written, so what goes wrong each time is not tried all the time.
+        self.not_before = Some(now + (AGAIN_AFTER * 2_u32.pow(before.min(4))).min(FORGOTTEN_AFTER));
     }
 }
 
@@ -69,8 +83,15 @@ impl Core {
         if self.cannot_send.not_before.is_some_and(|at| now < at) {
             return;
         }
-        let asked = self.cannot_send.asked(now);
-        let successor = who_has_all(replica, self.state.members(), |node| node != to && !asked.contains(&node));
+        self.cannot_send.forget(now);
+        let (term, members) = (replica.term(), self.state.members());
+        let next = |asked: &BTreeMap<NodeId, u64>| {
+            who_has_all(replica, members, |node| node != to && !asked.contains_key(&node))
+        };
+        let successor = next(&self.cannot_send.asked).or_else(|| {
+            self.cannot_send.asked.retain(|_, asked_in| *asked_in != term);
+            next(&self.cannot_send.asked)
+        });
         let knows_others = successor.is_some() || replica.commit() >= since.index;
         self.cannot_send.not_before = Some(now + if knows_others { AGAIN_AFTER } else { SOON });
         let Some(successor) = successor else {
@@ -84,8 +105,7 @@ impl Core {
             }
             return;
         };
-        self.cannot_send.asked.0.insert(successor);
-        self.cannot_send.asked.1 = Some(now);
+        self.cannot_send.ask(successor, term, now);
         tracing::error!(
             node = %to,
             why,

@@ -1,7 +1,7 @@
 //! A leader that cannot read what another member lacks.
 
 use vouch_commitlog::LogPosition;
-use vouch_consensus::Said;
+use vouch_consensus::{EntryId, Said};
 
 use super::bench::Bench;
 use super::members::{has_all, of_three, with_learners};
@@ -17,7 +17,29 @@ fn leads(bench: &Bench) -> bool {
 }
 
 #[test]
-fn another_one_that_has_all_is_asked_to_lead_and_not_again_at_once() {
+fn another_one_that_has_all_is_asked_to_lead_and_again_after_twice_as_long_while_nobody_does() {
+    let mut bench = of_three();
+    for node in [2, 3] {
+        has_all(&mut bench, node);
+    }
+    asked_to_lead(&mut bench);
+    let mut asked = |after| {
+        passes(&mut bench, after);
+        asked_to_lead(&mut bench);
+        bench.cannot_send(2, LogPosition(0));
+        assert!(leads(&bench), "until the other one does");
+        asked_to_lead(&mut bench)
+    };
+    assert_eq!(asked(0), [3]);
+    assert!(asked(0).is_empty(), "it takes a moment");
+    // What was said was lost, so nobody led since.
+    assert_eq!(asked(11), [3]);
+    assert!(asked(11).is_empty(), "nothing is written meanwhile, so it is not asked all the time");
+    assert_eq!(asked(11), [3]);
+}
+
+#[test]
+fn whoever_led_and_gave_leadership_back_cannot_read_it_either_and_is_not_asked_before_it_may_have_mended_its_log() {
     let mut bench = of_three();
     for node in [2, 3] {
         has_all(&mut bench, node);
@@ -25,10 +47,9 @@ fn another_one_that_has_all_is_asked_to_lead_and_not_again_at_once() {
     asked_to_lead(&mut bench);
     bench.cannot_send(2, LogPosition(0));
     assert_eq!(asked_to_lead(&mut bench), [3]);
+    leads_and_gives_it_back(&mut bench, 3);
     bench.cannot_send(2, LogPosition(0));
-    assert!(asked_to_lead(&mut bench).is_empty(), "it takes a moment");
-    assert!(leads(&bench), "until the other one does");
-    // It did not come about, or the other one could not read it either. Both live on.
+    assert!(asked_to_lead(&mut bench).is_empty(), "it would give it back again");
     passes(&mut bench, 20);
     asked_to_lead(&mut bench);
     bench.cannot_send(2, LogPosition(0));
@@ -40,6 +61,23 @@ fn another_one_that_has_all_is_asked_to_lead_and_not_again_at_once() {
     asked_to_lead(&mut bench);
     bench.cannot_send(2, LogPosition(0));
     assert_eq!(asked_to_lead(&mut bench), [3], "it may have by now");
+}
+
+/// This one leads for a moment, and says that node 1 is to lead again.
+fn leads_and_gives_it_back(bench: &mut Bench, node: u64) {
+    let term = bench.core.leads_in().unwrap() + 1;
+    let commit = bench.core.group_standing().unwrap().last;
+    bench.say(node, term, Said::Heartbeat { commit }, Vec::new());
+    assert_eq!(bench.core.leads_in(), None);
+    bench.say(node, term, Said::TakeOver, Vec::new());
+    bench.sync();
+    bench.say(2, term + 1, Said::Vote { pre: false, granted: true, commit: EntryId::default() }, Vec::new());
+    bench.sync();
+    for node in [2, 3, 2, 3] {
+        has_all(bench, node);
+    }
+    assert_eq!(bench.core.leads_in(), Some(term + 1));
+    asked_to_lead(bench);
 }
 
 /// So many seconds pass, in which all others have all.
