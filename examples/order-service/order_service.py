@@ -385,9 +385,14 @@ def arguments_of(description, moments):
     return arguments
 
 
+class Server(ThreadingHTTPServer):
+    # Customers who come at the same moment. With the five of the base class the kernel resets connections of a busy service.
+    request_queue_size = 128
+
+
 def serve(service, port, handler=Handler):
     threading.Thread(target=service.keep_announcing, daemon=True).start()
-    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+    server = Server(("127.0.0.1", port), handler)
     server.service = service
     log.info("taking orders at http://127.0.0.1:%d/orders", server.server_port)
     try:

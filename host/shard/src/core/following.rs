@@ -20,6 +20,7 @@ impl Core {
         if self.closed.is_some() {
             return;
         }
+        self.hears_who_leads_no_more(message);
         let (message, bodies) = self.as_far_as_there_is_room(message, bodies);
         if let Some(replica) = &mut self.replica {
             replica.message(&message, bodies);

@@ -4,20 +4,20 @@
 //!
 //! - What cannot be read is not sent, and nothing is sent in its place.
 //! - As long as this replica leads, the other member gets these entries from nobody; so one that has all that is committed leads
-//!   instead, if there is one. One that led, and gave leadership back, is not asked again for some time: it cannot read the same, so
-//!   it would go to and fro, and whoever leads so briefly lets nobody go to mend its log. Where nobody has led since, what was said
-//!   may be lost, or the other one was too slow: it is asked again, each time after twice as long.
+//!   instead, if there is one. Who is asked may not hear it, may be too slow, or may lead and be gone again: it is asked anew, each
+//!   time after twice as long. Only one that gives leadership back cannot read the same, and is not asked again for some time: it
+//!   would go to and fro, and whoever leads so briefly lets nobody go to mend its log.
 //! - Where there is none, this one serves all others on: what it cannot read was committed without that member.
 //! - What is not committed nobody else may have, and while it is not sent nothing is committed: this replica takes part in nothing
 //!   any more, and whoever leads next goes on without it. One that has just begun to lead does not know yet what is committed, so
 //!   it waits for that.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use vouch_cluster::GroupMembers;
 use vouch_commitlog::LogPosition;
-use vouch_consensus::{FollowerProgress, NodeId, Replica, Role};
+use vouch_consensus::{FollowerProgress, GroupMessage, NodeId, Replica, Role, Said};
 use vouch_leader::Outside;
 
 use super::{Command, Core, LeaderEntry};
@@ -36,36 +36,56 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 pub(super) struct CannotSend {
     /// Nothing more is done before.
     not_before: Option<Instant>,
-    /// Who was asked to lead: in which term of this replica.
-    asked: BTreeMap<NodeId, u64>,
-    /// When the last one was.
-    asked_at: Option<Instant>,
+    /// Who was asked to lead, one after the other.
+    asked: BTreeSet<NodeId>,
     /// In which term somebody was asked, and how often in that.
     in_vain: (u64, u32),
+    /// Who gave leadership back, and when the last one did.
+    gave_back: (BTreeSet<NodeId>, Option<Instant>),
     /// Since when the entry that ends there was found not to be committed.
     uncommitted: Option<(LogPosition, Instant)>,
 }
 
 impl CannotSend {
-    /// Those that were asked so long ago that they may have mended their logs may be asked again.
-    fn forget(&mut self, now: Instant) {
-        if self.asked_at.is_some_and(|at| now >= at + FORGOTTEN_AFTER) {
-            self.asked.clear();
+    /// Who is asked next, of those whom this finds that are in none of these sets.
+    fn next(&mut self, now: Instant, find: impl Fn([&BTreeSet<NodeId>; 2]) -> Option<NodeId>) -> Option<NodeId> {
+        if self.gave_back.1.is_some_and(|at| now >= at + FORGOTTEN_AFTER) {
+            self.gave_back = (BTreeSet::new(), None);
         }
+        find([&self.asked, &self.gave_back.0]).or_else(|| {
+            self.asked.clear();
+            find([&self.asked, &self.gave_back.0])
+        })
     }
 
     /// This one is asked to lead now, in this term.
     fn ask(&mut self, node: NodeId, term: u64, now: Instant) {
         let before = if self.in_vain.0 == term { self.in_vain.1 } else { 0 };
         self.in_vain = (term, before + 1);
-        self.asked.insert(node, term);
-        self.asked_at = Some(now);
+        self.asked.insert(node);
         // While it is asked nothing is written, so what goes wrong each time is not tried all the time.
         self.not_before = Some(now + (AGAIN_AFTER * 2_u32.pow(before.min(4))).min(FORGOTTEN_AFTER));
+    }
+
+    /// This one leads in this term, and wants the replica to lead. If that led before, and asked somebody, it was this one, or one that
+    /// asked others in turn.
+    fn gave_back(&mut self, node: NodeId, term: u64, now: Instant) {
+        if !self.asked.is_empty() && term > self.in_vain.0 {
+            self.gave_back.0.append(&mut self.asked);
+            self.gave_back.0.insert(node);
+            self.gave_back.1 = Some(now);
+        }
     }
 }
 
 impl Core {
+    /// Looks at what another member says, before the replica does.
+    pub(super) fn hears_who_leads_no_more(&mut self, said: &GroupMessage) {
+        if said.body == Said::TakeOver {
+            self.cannot_send.gave_back(said.from, said.term, self.now.at);
+        }
+    }
+
     /// This member lacks the entry that ends at this position, which cannot be read.
     pub(super) fn cannot_send(&mut self, to: NodeId, end: LogPosition, why: &str, outside: &dyn Outside) {
         let Some(replica) = self.replica.as_ref().filter(|_| self.closed.is_none()) else { return };
@@ -83,14 +103,9 @@ impl Core {
         if self.cannot_send.not_before.is_some_and(|at| now < at) {
             return;
         }
-        self.cannot_send.forget(now);
         let (term, members) = (replica.term(), self.state.members());
-        let next = |asked: &BTreeMap<NodeId, u64>| {
-            who_has_all(replica, members, |node| node != to && !asked.contains_key(&node))
-        };
-        let successor = next(&self.cannot_send.asked).or_else(|| {
-            self.cannot_send.asked.retain(|_, asked_in| *asked_in != term);
-            next(&self.cannot_send.asked)
+        let successor = self.cannot_send.next(now, |but| {
+            who_has_all(replica, members, |node| node != to && !but.iter().any(|nodes| nodes.contains(&node)))
         });
         let knows_others = successor.is_some() || replica.commit() >= since.index;
         self.cannot_send.not_before = Some(now + if knows_others { AGAIN_AFTER } else { SOON });
