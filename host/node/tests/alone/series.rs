@@ -1,15 +1,11 @@
 //! What metrics show of groups, topics and transactions: right, bounded, and made without holding anybody up.
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
-
-mod common;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{config, half, message, prepare, receive, receive_now, send, topic};
+use crate::common::{config, half, message, prepare, receive, receive_now, send, topic};
 use vouch_broker::{GroupConfig, ResourceName, TransactionOutcome};
 use vouch_node::{
     EndRequest, Expect, GroupLag, Node, NodeConfig, OTHER, ReceiveRequest, SERIES_MAX, SendRequest, SeriesView,

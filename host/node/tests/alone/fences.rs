@@ -1,16 +1,12 @@
 //! Fence tables of bindings, on a real database: what of them is deleted, and what is needed still.
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
-
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use common::checking::until;
-use common::{config, half, prepare, topic};
+use crate::common::checking::until;
+use crate::common::{config, half, prepare, topic};
 use rusqlite::Connection;
 use vouch_broker::record::EndedBy;
 use vouch_broker::{NotDone, Refusal, TransactionId, TransactionOutcome};

@@ -6,7 +6,7 @@
 //! machine that does nothing else:
 //!
 //! ```text
-//! cargo test --release --locked --workspace --test delivery_figures -- --ignored --nocapture
+//! cargo test --release --locked --workspace --test figures -- --ignored --nocapture deliveries
 //! ```
 //!
 //! `VOUCH_FIGURES_POSTGRES` (`postgres://user@localhost/shop?socket=/folder`): also on that database, which has the tables that `vouch
@@ -14,25 +14,16 @@
 //! other languages, from that folder, in which `host/node/tests/languages/build` made them. `VOUCH_FIGURES_DELIVERIES`: how many
 //! (20000).
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for the terminal, which may end with a panic")]
-
-mod common;
-#[path = "../../plugin/tests/suite/guests.rs"]
-#[allow(dead_code, reason = "each suite uses a part of it")]
-mod guests;
-#[path = "common/keepers.rs"]
-mod keepers;
-
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::common::figures::{languages, median, used};
+use crate::common::{message, receive, topic};
+use crate::guests::commit;
+use crate::keepers::{DELIVERY_KEY, RETURNED, consumer, or_trap, publish};
 use bytes::Bytes;
-use common::figures::{languages, median, used};
-use common::{message, receive, topic};
-use guests::commit;
-use keepers::{DELIVERY_KEY, RETURNED, consumer, or_trap, publish};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -1,16 +1,12 @@
 //! A log that is damaged inside: refused, or served read-only, and never changed.
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use common::{config, half, message, prepare, receive, send, topic, topic_config};
+use crate::common::{config, half, message, prepare, receive, send, topic, topic_config};
 use vouch_broker::record::EndedBy;
 use vouch_broker::{NotDone, NothingStored, QueueOffset, ResourceName, TransactionId, TransactionOutcome};
 use vouch_node::{

@@ -9,8 +9,8 @@ use rand::{Rng, SeedableRng};
 use vouch_broker::{NewMessage, QueueOffset, TransactionId, TransactionOutcome};
 use vouch_node::{MessageQuery, Node, Receipt};
 
+use super::{all, by_id, by_key, end, files, indexed, often, padded, query, read, since, started, texts};
 use crate::common::{half, message, prepare, receive_now, send, topic};
-use crate::{all, by_id, by_key, end, files, indexed, often, padded, query, read, since, started, texts};
 
 /// A message of the model: its number in the order of sending, its id and its keys.
 #[derive(Clone)]

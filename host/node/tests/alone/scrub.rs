@@ -1,13 +1,9 @@
 //! The scrubber of a running node.
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
-
-mod common;
-
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 
-use common::{config, message, send, topic};
+use crate::common::{config, message, send, topic};
 use vouch_node::{Node, NodeConfig};
 
 #[tokio::test]

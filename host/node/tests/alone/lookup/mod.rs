@@ -1,9 +1,5 @@
 //! Messages are found by id, key and time, whatever the lookup index covers and in whatever state it is.
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
-
-#[path = "../common/mod.rs"]
-mod common;
 mod cost;
 mod damage;
 mod random;
@@ -14,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use common::{config, half, message, prepare, receive_now, send, topic};
+use crate::common::{config, half, message, prepare, receive_now, send, topic};
 use vouch_broker::record::EndedBy;
 use vouch_broker::{NewMessage, NotDone, Refusal, TransactionId, TransactionOutcome};
 use vouch_node::{EndRequest, MessageQuery, MessageView, Node, NodeConfig, StartError};

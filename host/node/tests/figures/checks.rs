@@ -4,7 +4,7 @@
 //! to the last that is recorded, their records in the log among it. Run it on a machine that does nothing else:
 //!
 //! ```text
-//! cargo test --release --locked --workspace --test check_figures -- --ignored --nocapture
+//! cargo test --release --locked --workspace --test figures -- --ignored --nocapture checks
 //! ```
 //!
 //! `VOUCH_FIGURES_POSTGRES` (`postgres://user@localhost/shop?socket=/folder`): also on that database, which has the tables that `vouch
@@ -12,20 +12,14 @@
 //! `VOUCH_FIGURES_LANGUAGES`: also components in other languages, from that folder, in which `host/node/tests/languages/build` made
 //! them.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for the terminal, which may end with a panic")]
-
-mod common;
-#[path = "../../plugin/tests/suite/guests.rs"]
-#[allow(dead_code, reason = "each suite uses a part of it")]
-mod guests;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::common::figures::{languages, median, used};
+use crate::common::{half, prepare, topic};
+use crate::guests;
 use bytes::Bytes;
-use common::figures::{languages, median, used};
-use common::{half, prepare, topic};
 use rusqlite::Connection;
 use tokio::task::JoinSet;
 use vouch_node::{Dialect, Expect, Node, NodeConfig, PluginUpload, fence_tables};

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use vouch_broker::ResourceName;
 use vouch_node::{MessageQuery, Node, SendRequest};
 
+use super::{indexed, never, query, read, started, with_keys};
 use crate::common::topic;
-use crate::{indexed, never, query, read, started, with_keys};
 
 /// The mean times of searches by id, by key and by time (a page of 100 from the middle on).
 async fn search_times(node: &Node, messages: usize) -> [Duration; 3] {

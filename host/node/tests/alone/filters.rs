@@ -1,14 +1,10 @@
 //! Members of one group with different filters, through a real node: what one of them wants is never passed over for it,
 //! and one message costs what wants it.
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
-
-mod common;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{message, receive, send, start, topic};
+use crate::common::{message, receive, send, start, topic};
 use vouch_broker::state::FILTERS_MAX;
 use vouch_broker::{NewMessage, NotDone, Refusal, ResourceName, TagFilter};
 use vouch_node::{Declaration, Delivery, Node, ReceiveRequest, SessionRole};

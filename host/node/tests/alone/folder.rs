@@ -1,16 +1,12 @@
 //! The data folder under a node that serves: who else may use it, what is taken away from under it, and who may read it.
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
-
-mod common;
-
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{config, message, receive_now, send, topic};
+use crate::common::{config, message, receive_now, send, topic};
 use vouch_broker::{NotDone, NothingStored, ResourceName};
 use vouch_node::{Node, NodeConfig, NodeHealth, PluginUpload, SendRequest, StartError};
 use vouch_storage::{backup, restore};

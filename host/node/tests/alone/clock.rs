@@ -1,15 +1,11 @@
 //! What a wrong clock does to a node, and what it does not.
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
-
-mod common;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{config, half, message, prepare, receive, receive_now, send, topic};
+use crate::common::{config, half, message, prepare, receive, receive_now, send, topic};
 use vouch_broker::record::EndedBy;
 use vouch_broker::{NotDone, Refusal, TransactionId, TransactionOutcome};
 use vouch_node::{Delivery, EndRequest, Node, NodeConfig, Receipt, ReceiveRequest, TimeSource, TransactionState};

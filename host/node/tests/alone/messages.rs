@@ -1,12 +1,9 @@
 //! Messages through a real node: sent, received, acknowledged, redelivered, dead-lettered, over restarts.
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
-
-mod common;
-
 use std::time::Duration;
 
-use common::{config, message, prepare, receive, receive_now, send, start, topic};
+use crate::common;
+use crate::common::{config, message, prepare, receive, receive_now, send, start, topic};
 use vouch_broker::{GroupConfig, NotDone, NothingStored, Refusal, ResourceName, TagFilter};
 use vouch_node::{Expect, Node, Receipt, ReceiveRequest, SendRequest, StartError};
 

@@ -1,18 +1,12 @@
 //! What an outage does to open transactions, and what a component does that fails on one of them (ruling 4).
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
-
-mod common;
-#[path = "../../plugin/tests/suite/guests.rs"]
-#[allow(dead_code, reason = "each suite uses a part of it")]
-mod guests;
-
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use common::checking::{order_service, until};
-use common::{half, prepare, start, topic};
+use crate::common::checking::{order_service, until};
+use crate::common::{half, prepare, start, topic};
+use crate::guests;
 use vouch_broker::{NotDone, Refusal};
 use vouch_node::{Expect, Node, PluginUpload, PutBinding, TransactionState};
 

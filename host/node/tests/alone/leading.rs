@@ -1,15 +1,11 @@
 //! What a node writes of its own: its start is a proposal like all others, and so are the marks of a log that is idle and of
 //! one that closes (rulings 17 and 29).
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
-
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use common::{config, message, receive_now, send, topic};
+use crate::common::{config, message, receive_now, send, topic};
 use vouch_broker::record::{Frame, Record};
 use vouch_commitlog::{
     CommitLog, Durable, Entry, EntryHeader, EntryKind, LogConfig, LogFolder, LogPosition, MARK_AFTER,

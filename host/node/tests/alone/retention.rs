@@ -1,14 +1,10 @@
 //! What leaves the log, what stays all the same, and what a full disk does.
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
-
-mod common;
-
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use common::{config, half, message, prepare, receive, receive_now, send, topic};
+use crate::common::{config, half, message, prepare, receive, receive_now, send, topic};
 use vouch_broker::record::EndedBy;
 use vouch_broker::{
     HalfPosition, NotDone, NothingStored, QueueOffset, Refusal, ResourceName, TopicConfig, TransactionId,

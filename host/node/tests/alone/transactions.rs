@@ -1,17 +1,13 @@
 //! Transactions through a real node: ends, checks by a real component and by producers, parking, over restarts.
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
-
-mod common;
-
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::checking::{order_service, until};
-use common::{half, prepare, receive, receive_now, start, topic};
+use crate::common::checking::{order_service, until};
+use crate::common::{half, prepare, receive, receive_now, start, topic};
 use vouch_broker::record::EndedBy;
 use vouch_broker::{HalfPosition, NotDone, Refusal, ResourceName, ShardId, TransactionId, TransactionOutcome};
 use vouch_node::{

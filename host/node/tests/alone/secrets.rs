@@ -1,13 +1,9 @@
 //! Secrets of bindings that change while components are asked.
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
-
-mod common;
-
 use std::sync::{Arc, Mutex, mpsc};
 
-use common::checking::{order_service, until};
-use common::{half, prepare, start, topic};
+use crate::common::checking::{order_service, until};
+use crate::common::{half, prepare, start, topic};
 use vouch_broker::TransactionId;
 use vouch_node::{Expect, Node, PluginUpload, SecretValue, TransactionState};
 

@@ -1,17 +1,13 @@
 //! What becomes of asks when their binding is deleted or set anew meanwhile: it decides nothing any more.
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
-
-mod common;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use common::checking::{order_service, until};
-use common::{half, prepare, start, topic};
+use crate::common::checking::{order_service, until};
+use crate::common::{half, prepare, start, topic};
 use vouch_broker::{TransactionId, TransactionOutcome};
 use vouch_node::{EndRequest, Expect, Node, PluginUpload, TransactionState};
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::{check, files, fill, indexed, never, often, read, started};
+use super::{check, files, fill, indexed, never, often, read, started};
 
 const PAGE: usize = 4096;
 

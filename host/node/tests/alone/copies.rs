@@ -1,17 +1,13 @@
 //! Snapshots and their parts lie on the disk twice. The log's beginning is released here, so nothing else says what is in
 //! them: whatever happens to one copy, the other one is read, and made into two again.
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use common::{config, message, receive_now, send, topic};
+use crate::common::{config, message, receive, receive_now, send, topic};
 use vouch_broker::state::PartView;
 use vouch_broker::{QueueOffset, ResourceName, TopicId};
 use vouch_commitlog::LogPosition;
@@ -240,7 +236,7 @@ async fn a_running_node_that_finds_neither_copy_of_what_it_is_asked_for_says_not
         flip(&stopped.part(data, extension), stopped.places[0] + 8);
     }
     let received =
-        node.messages.receive(vouch_node::ReceiveRequest { wait: Duration::ZERO, ..common::receive("t", "g") }).await;
+        node.messages.receive(vouch_node::ReceiveRequest { wait: Duration::ZERO, ..receive("t", "g") }).await;
     assert!(received.is_err() || received.unwrap().is_empty());
     until("it stops writing", || matches!(node.status.health(), NodeHealth::Poisoned(_))).await;
     let NodeHealth::Poisoned(reason) = node.status.health() else { unreachable!() };

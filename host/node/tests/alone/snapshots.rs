@@ -1,14 +1,10 @@
 //! Snapshots of a node that serves, and a start that can use none.
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
-
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use common::{config, half, message, prepare, receive, receive_now, send, topic};
+use crate::common::{config, half, message, prepare, receive, receive_now, send, topic};
 use vouch_broker::{ResourceName, TransactionId, TransactionOutcome};
 use vouch_commitlog::LogPosition;
 use vouch_node::{EndRequest, Node, NodeConfig, TransactionState};

@@ -1,15 +1,11 @@
 //! Backups of a node that serves. What else is in one, and what is never restored, is tested where backups are made.
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails like the test")]
-
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{config, half, message, prepare, receive, receive_now, send, topic};
+use crate::common::{config, half, message, prepare, receive, receive_now, send, topic};
 use vouch_broker::record::EndedBy;
 use vouch_broker::{TransactionId, TransactionOutcome};
 use vouch_commitlog::{LogFolder, LogPosition};
