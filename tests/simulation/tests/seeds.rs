@@ -117,6 +117,8 @@ fn seeds_that_failed_once() {
     must(Plan { names: true, ..with_guests(1_796_077_371_307_879_355) });
     must(with_guests(1_796_079_393_866_270_567));
     must(with_pulls(1_796_079_393_876_444_302));
+    // The only member could not note its vote, and wrote an entry of the term.
+    must(Plan { names: true, ..with_guests(1_796_080_238_940_050_966) });
     for seed in [1_059, 4_132, 1_796_025_296_203_973_307] {
         must(with_pulls(seed));
     }

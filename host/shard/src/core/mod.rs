@@ -181,6 +181,8 @@ pub struct Core {
     news: News,
     /// It ends: what comes is refused.
     stopping: bool,
+    /// Something that its log or what it notes beside that had to have is not on the disk.
+    something_failed: bool,
 }
 
 impl ToWrite {
@@ -233,6 +235,7 @@ impl Core {
             damaged_told: None,
             news: News::default(),
             stopping: false,
+            something_failed: false,
         }
     }
 
@@ -258,7 +261,10 @@ impl Core {
             Event::MayLead(lead) => self.may_lead(lead, outside),
             Event::Appended(entry, appended) => self.appended(entry, appended, outside),
             Event::Durable(to) => self.durable(to, outside),
-            Event::Failed(why) => self.poison(why),
+            Event::Failed(why) => {
+                self.something_failed = true;
+                self.poison(why);
+            }
             Event::CannotSend(to, end, why) => self.cannot_send(to, end, &why, outside),
             Event::NotTaken(batch) => {
                 self.lead_on(outside, |leader, turn| leader.not_taken(turn, &batch));
@@ -273,13 +279,14 @@ impl Core {
     /// What is to be done next; `None` when all is done that the events so far ask for.
     pub fn next_command(&mut self) -> Option<Command> {
         while let Some(command) = self.commands.pop_front() {
-            // A replica whose log failed takes part in nothing any more: it votes and acknowledges no more, and takes no entry.
-            let part = match &command {
+            // A replica whose log failed takes part in nothing any more: it votes and acknowledges no more, and takes no entry:
+            // one of a term that could not be noted, neither.
+            let is_part = match &command {
                 Command::Send(..) | Command::SaveVote(_) | Command::AppendSpan(_) | Command::Cut { .. } => true,
-                Command::Append(entry) => entry.header.kind == EntryKind::Members,
+                Command::Append(entry) => entry.header.kind != EntryKind::Mark,
                 _ => false,
             };
-            if self.closed.is_none() || !part {
+            if self.closed.is_none() || !is_part {
                 return Some(command);
             }
             if let (Command::Append(entry), Some(why)) = (command, self.closed.clone()) {

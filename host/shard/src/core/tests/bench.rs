@@ -67,6 +67,8 @@ pub(super) struct Bench {
     /// The highest position that it called applied.
     pub(super) applied: u64,
     sent: Vec<GroupMessage>,
+    /// No vote can be noted.
+    pub(super) notes_fail: bool,
 }
 
 impl Bench {
@@ -183,6 +185,7 @@ impl Bench {
             closed: None,
             applied: 0,
             sent: Vec::new(),
+            notes_fail: false,
         }
     }
 
@@ -304,6 +307,7 @@ impl Bench {
         while let Some(command) = self.core.next_command() {
             self.trace.push(told(&command));
             match command {
+                Command::SaveVote(_) if self.notes_fail => self.tell(Event::Failed("no vote can be noted".to_owned())),
                 Command::Append(entry) => {
                     let appended = self.append(&entry);
                     self.core.log_stands(standing(&self.log));

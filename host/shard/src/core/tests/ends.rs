@@ -46,6 +46,16 @@ fn a_log_that_is_only_read_is_looked_at_as_if_it_led_and_takes_nothing() {
 }
 
 #[test]
+fn a_member_whose_vote_cannot_be_noted_leads_nobody_and_writes_nothing() {
+    let mut bench = Bench::before_a_start();
+    bench.notes_fail = true;
+    bench.may_lead();
+    assert!(bench.closed.is_some(), "its own vote was to make it the leader");
+    bench.cover_end();
+    assert_eq!(bench.entries(), [], "no entry of a term that it does not know after a start");
+}
+
+#[test]
 fn a_full_log_refuses_sends_and_keeps_what_is_left_for_ends_and_acknowledgements() {
     let mut bench = Bench::new();
     let (topic, _) = topic_and_group(&mut bench);
