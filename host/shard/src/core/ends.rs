@@ -95,10 +95,12 @@ impl Core {
     }
 
     /// Where no more was written because a part of the index is lost, the log itself is well, and its end is to be covered
-    /// like any other. Nothing else is written to it, and where something failed, its term may be in no note, not even that.
+    /// like any other. Nothing else is written to it, and not even that in a term of which there is no entry: that may not be noted.
     fn cover_what_a_lost_part_closed(&mut self) {
         let time = self.time();
-        let whole = !self.something_failed && !self.log.failed && self.log.durable == self.log.appended;
+        let begun =
+            self.replica.as_ref().is_some_and(|replica| replica.term_of(replica.last()) == Some(replica.term()));
+        let whole = begun && !self.log.failed && self.log.durable == self.log.appended;
         if let Some(slot) = self.slot().filter(|_| whole && !self.log.covered && !self.at_the_log) {
             let header = self.header(slot, EntryKind::Mark, time);
             self.at_the_log = true;

@@ -181,8 +181,6 @@ pub struct Core {
     news: News,
     /// It ends: what comes is refused.
     stopping: bool,
-    /// Something that its log or what it notes beside that had to have is not on the disk.
-    something_failed: bool,
 }
 
 impl ToWrite {
@@ -235,7 +233,6 @@ impl Core {
             damaged_told: None,
             news: News::default(),
             stopping: false,
-            something_failed: false,
         }
     }
 
@@ -261,10 +258,7 @@ impl Core {
             Event::MayLead(lead) => self.may_lead(lead, outside),
             Event::Appended(entry, appended) => self.appended(entry, appended, outside),
             Event::Durable(to) => self.durable(to, outside),
-            Event::Failed(why) => {
-                self.something_failed = true;
-                self.poison(why);
-            }
+            Event::Failed(why) => self.poison(why),
             Event::CannotSend(to, end, why) => self.cannot_send(to, end, &why, outside),
             Event::NotTaken(batch) => {
                 self.lead_on(outside, |leader, turn| leader.not_taken(turn, &batch));
