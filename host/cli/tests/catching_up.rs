@@ -269,6 +269,50 @@ fn a_member_that_finds_damage_while_it_serves_takes_the_segment_from_the_others_
     assert_eq!(bodies(leader(), "g", "3"), ["m1", "m2", "m3"]);
 }
 
+/// A start needs what lies behind the newest snapshot, so none of them may stop for what none of them has.
+#[test]
+fn members_that_all_find_the_same_damage_behind_their_newest_snapshots_serve_on_and_say_what_the_others_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["--segment-size", "4MiB", "--scrub-rate", "1GiB", "--snapshot-every", "1GiB"];
+    let one = Member::start(&folder.path().join("1"), &[&INSECURE[..], &settings].concat());
+    for topic in ["t", "much"] {
+        one.admin(&["topic", "create", topic, "--queues", "1"]).succeeded();
+    }
+    let join = |id: &str| {
+        let token = folder.path().join(format!("{id}.token"));
+        let token = token.to_str().unwrap();
+        one.admin(&["cluster", "add", "--token-file", token]).succeeded();
+        let joins = ["--join", one.at("peer"), "--token-file", token];
+        Member::start(&folder.path().join(id), &[&INSECURE[..], &joins, &settings[2..]].concat())
+    };
+    let (two, three) = (join("2"), join("3"));
+    let members = [&one, &two, &three];
+    voters_are(&members, &[1, 2, 3]);
+    let body = folder.path().join("body");
+    std::fs::write(&body, vec![b'x'; 1 << 20]).unwrap();
+    let send = || one.client(&["message", "send", "much", "--file", body.to_str().unwrap()]).succeeded();
+    (0..10).for_each(|_| _ = send());
+    until("all have all", || has_all(&one, 2) && has_all(&one, 3));
+    for member in members {
+        damage(&member.folder.join(format!("data/shards/0/log/{:020}.log", 4 << 20)), 1 << 20);
+    }
+    for member in members {
+        until("it finds that, and hears that nobody has it", || {
+            // A scrubber that has read all reads again when there are other segments.
+            send();
+            log_of(&member.folder).contains("none of the others gives what is damaged here")
+        });
+    }
+    one.client(&["message", "send", "t", "--body", "m1"]).succeeded();
+    assert_eq!(bodies(&one, "g", "1"), ["m1"]);
+    for member in members {
+        let log = log_of(&member.folder);
+        assert!(!log.contains("it takes what is lost from the others, and serves again"), "{log}");
+        assert!(log.contains("its own log is damaged, too"), "{log}");
+        assert_eq!(member.status()["leader"], json!(1));
+    }
+}
+
 /// The paths of the files in a folder of a node's shard whose names hold this, in their order.
 fn files(member: &Member, folder: &str, named: &str) -> Vec<PathBuf> {
     let names = std::fs::read_dir(member.folder.join("data/shards/0").join(folder)).unwrap();

@@ -29,6 +29,7 @@ use super::lacking::Lacking;
 use super::nodes::PeerNodes;
 use super::offering::ShardFiles;
 use super::programs::{NodeVersion, Programs};
+use super::pulling::would_give;
 use super::removal::Removal;
 use super::runtime::PeerRuntime;
 use super::settings::{JoinSettings, PeerSettings};
@@ -44,6 +45,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const SPARED_WITHIN: Duration = Duration::from_secs(2);
 /// Another node says within this time what it had; otherwise it is asked again.
 const HAD_WITHIN: Duration = Duration::from_secs(1);
+
+/// Another node says within this time what of its log it would give: it reads what lies behind its newest snapshot.
+const OFFERS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Who this node is to the others.
 pub(crate) struct WhoSpeaks {
@@ -277,6 +281,16 @@ impl Speaking {
             Ok(NodeAnswer::Client(_) | NodeAnswer::Had(_)) => Err("it answers something else".to_owned()),
             Err(failed) => Err(failed.to_string()),
         }
+    }
+
+    /// Asks another node whether it would give its log to this one, which is in this term.
+    ///
+    /// # Errors
+    /// Why not, or why nobody knows.
+    pub(crate) async fn would_give(&self, node: NodeId, term: u64) -> Result<(), String> {
+        let asked = would_give(&self.nodes.transport, node, term);
+        let answered = tokio::time::timeout(OFFERS_WITHIN, asked).await;
+        answered.unwrap_or_else(|_| Err(format!("it says nothing within {} s", OFFERS_WITHIN.as_secs())))
     }
 
     /// Asks another node what it had where this one had that; `None` where it does not say, or runs what writes other bytes.
