@@ -300,7 +300,7 @@ fn members_that_all_find_the_same_damage_behind_their_newest_snapshots_serve_on_
         until("it finds that, and hears that nobody has it", || {
             // A scrubber that has read all reads again when there are other segments.
             send();
-            log_of(&member.folder).contains("none of the others gives what is damaged here")
+            log_of(&member.folder).contains("none of the others has what is damaged here")
         });
     }
     one.client(&["message", "send", "t", "--body", "m1"]).succeeded();

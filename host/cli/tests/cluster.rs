@@ -67,6 +67,56 @@ fn a_node_with_its_messages_becomes_one_of_three_and_one_of_those_takes_over_whe
     two.stop();
 }
 
+/// Its disk was wiped while its service still starts with the token of once: it must not vote, since it did, and had acknowledged what
+/// it lacks now.
+#[test]
+fn a_voter_whose_folder_was_wiped_and_is_started_with_its_used_token_votes_for_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |id: &str| folder.path().join(id);
+    let one = Member::start(&at("1"), &[&INSECURE[..], &["--segment-size", "4MiB"]].concat());
+    one.admin(&["topic", "create", "t", "--queues", "1"]).succeeded();
+    let (two, three) = (join(&one, &one, &at("2"), &[]), join(&one, &one, &at("3"), &[]));
+    voters_are(&[&one, &two, &three], &[1, 2, 3]);
+    let of = |member: &Member| member.at("peer").to_owned();
+    let (two_at, three_at) = (of(&two), of(&three));
+    one.admin(&["cluster", "transfer-leader", "--to", "2"]).succeeded();
+    until("node 2 leads", || leader_of(&[&one, &two, &three]) == Some(2));
+    one.stop();
+    for body in ["m1", "m2", "m3"] {
+        two.client(&["message", "send", "t", "--body", body]).succeeded();
+    }
+    three.stop();
+    two.stop();
+    std::fs::remove_dir_all(at("3").join("data")).unwrap();
+
+    let one = Member::start(&at("1"), &INSECURE);
+    let (ended, ends) = std::sync::mpsc::channel();
+    let (wiped, token, asks) = (at("3"), at("3").with_extension("token"), two_at.clone());
+    std::thread::spawn(move || {
+        let flags =
+            ["--peer-insecure", "--peer-addr", &three_at, "--join", &asks, "--token-file", token.to_str().unwrap()];
+        let _ = ended.send(Member::refused(&wiped, &flags));
+    });
+    until("node 1 speaks with what has the name of node 3", || {
+        let log = read(&at("1").join("node.log"));
+        log.lines().any(|line| line.contains("connected to a peer node=3 lane=group"))
+    });
+    // Longer than an election takes, of which there would be one if it voted.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(4) {
+        assert_eq!(leader_of(&[&one]), None, "it lacks what was acknowledged");
+    }
+    let two = Member::start(&at("2"), &["--peer-insecure", "--peer-addr", &two_at]);
+    let refused = ends.recv_timeout(Duration::from_secs(60)).expect("it is refused");
+    assert!(refused.stderr.contains("the token for node 3 was used"), "{}", refused.stderr);
+    until("one of the others leads", || leader_of(&[&one, &two]).is_some());
+    assert_eq!(bodies(&two, "g", "3"), ["m1", "m2", "m3"]);
+
+    // Its leftovers are no member either.
+    let refused = Member::refused(&at("3"), &INSECURE);
+    assert!(refused.stderr.contains("has nothing of its cluster's log"), "{}", refused.stderr);
+}
+
 /// Samples of other nodes are labelled as the document says; only who leads tells how far they are.
 fn metrics_tell_of_the_others(leader: &Member, other: &Member) {
     let (status, told) = leader.get("/metrics");

@@ -223,6 +223,13 @@ pub enum StartError {
     /// Do what the cluster says; a new token needs an empty folder.
     #[error("the cluster does not let this node in: {0}")]
     JoinRefused(String),
+    /// Start it with the token that it began with, or begin anew with an empty folder and a new one: the folder, and the node's id.
+    #[error(
+        "the folder {0} is that of node {1} and has nothing of its cluster's log: it was not let in yet, or was wiped; start it with --join \
+         and the token file that it began with, and where that is refused, begin anew with an empty folder and a new token (`vouch cluster \
+         add`, or `vouch cluster replace` where node {1} voted)"
+    )]
+    NotLetIn(PathBuf, u64),
     /// A thread does not start.
     #[error("a thread cannot be started: {0}")]
     Thread(io::Error),

@@ -134,8 +134,9 @@ class Storm:
         node.kill()
         shard = node.data_dir / "shards" / "0"
         files = sorted(path for name in names for path in shard.glob(name))
-        # The last segment may end anywhere: what is wrong there may be what a crash leaves, or not be read at all.
-        files = files[:-1] if names[0].startswith("log") else files
+        # The segment that is written may end anywhere, and the one behind it holds nothing yet: what is wrong there may be what a crash
+        # leaves, or not be read at all; and what is written there meanwhile is no damage.
+        files = files[:-2] if names[0].startswith("log") else files
         whole = {path: path.read_bytes() for path in files} if names[0].startswith("log") else {}
         for path in files if len(names) > 1 else rng.sample(files, min(len(files), 1)):
             with open(path, "r+b") as file:

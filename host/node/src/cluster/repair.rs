@@ -1,9 +1,10 @@
 //! When a member that serves is to take from others what it lacks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinSet;
 use vouch_commitlog::LogPosition;
 use vouch_consensus::Role;
 use vouch_shard::{GroupStanding, MetDamage};
@@ -14,11 +15,12 @@ use crate::peers::{Lacking, Speaking};
 
 /// Between two looks at what was found.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// So long it is believed that another node has what is damaged here, and so long that none has.
-const GIVEN_FOR: Duration = Duration::from_secs(600);
-const NOT_GIVEN_FOR: Duration = Duration::from_secs(60);
+/// So long it is believed that one of the others has what is damaged here, and so long that none has: each reads a segment to say so.
+const HAS_FOR: Duration = Duration::from_secs(600);
+const HAS_NOT_FOR: Duration = Duration::from_secs(60);
 
 /// What cannot be read here any more.
+#[derive(Clone, PartialEq, Eq)]
 struct Damaged {
     /// Where segments of the log begin that are damaged.
     segments: BTreeSet<LogPosition>,
@@ -28,16 +30,16 @@ struct Damaged {
     is_closed: bool,
 }
 
-/// Whether another node has what is damaged here, as was last heard.
+/// Whether one of the others has what was damaged here when they were asked: when, and what they said.
 #[derive(Default)]
-struct Givers(Option<(Instant, Result<(), String>)>);
+struct Others(Option<(Instant, Damaged, Result<(), String>)>);
 
-impl Givers {
-    /// What was heard, unless that is too long ago.
-    fn heard(&self, now: Instant) -> Option<Result<(), String>> {
-        let (at, heard) = self.0.as_ref()?;
-        let for_long = if heard.is_ok() { GIVEN_FOR } else { NOT_GIVEN_FOR };
-        (now < *at + for_long).then(|| heard.clone())
+impl Others {
+    /// What they said, if that was not too long ago, and of the same.
+    fn said(&self, damaged: &Damaged, now: Instant) -> Option<Result<(), String>> {
+        let (at, of, said) = self.0.as_ref()?;
+        let for_long = if said.is_ok() { HAS_FOR } else { HAS_NOT_FOR };
+        (of == damaged && now < *at + for_long).then(|| said.clone())
     }
 }
 
@@ -64,16 +66,17 @@ impl Nodes {
     /// them would give it, and where it is alone: what is read of the damage meanwhile is refused, and told. Where its state lacks a part it serves nobody any more.
     async fn is_damaged(&self) -> Lacking {
         let Some((speaking, scrub)) = self.speaking.as_ref().zip(self.scrub.as_ref()) else { return pending().await };
-        let (mut told, mut givers) = (String::new(), Givers::default());
+        let (mut told, mut others) = (String::new(), Others::default());
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            let Damaged { segments, parts, is_closed } = self.damaged(scrub);
+            let damaged = self.damaged(scrub);
+            let Damaged { segments, parts, is_closed } = damaged.clone();
             let may_ask = is_closed || self.mends_from.is_none_or(|from| Instant::now() >= from);
             if segments.is_empty() && parts.is_empty() || !may_ask {
                 continue;
             }
             let counts = (segments.len(), parts.len());
-            match self.may_be_spared(speaking, is_closed, &mut givers).await {
+            match self.may_stop(speaking, &damaged, &mut others).await {
                 Ok(()) => {
                     tracing::error!(
                         segments = counts.0,
@@ -110,29 +113,28 @@ impl Nodes {
         Damaged { segments: found.chain(met).collect(), parts, is_closed }
     }
 
-    /// Whether the others can do without this node for a while, as whoever leads knows. Who leads itself hands over first, to one that
-    /// does not ask for the same. One that is closed is not counted on by anybody, and asks nobody: it knows of none who leads.
-    async fn may_be_spared(&self, speaking: &Speaking, is_closed: bool, givers: &mut Givers) -> Result<(), String> {
-        if self.snapshots.comparison().doubt().is_some() {
-            return Err("it is in doubt whether this node knows what the others know, and what it had may decide that"
-                .to_owned());
-        }
-        let group = self.shard.group().await.map_err(|why| why.to_string())?;
-        if group.members.is_only(group.node) {
-            return Err("no other node has what it had".to_owned());
-        }
-        if is_closed {
+    /// Whether this node stops now, to take what is damaged from the others. It may be unable to start again with what it has, so it
+    /// does that only where one of them has it, and where they can do without it meanwhile. Who leads itself hands over first, to one
+    /// that does not ask for the same. One that is closed is not counted on by anybody, and asks nobody: it knows of none who leads.
+    async fn may_stop(&self, speaking: &Speaking, damaged: &Damaged, others: &mut Others) -> Result<(), String> {
+        let group = self.one_of_several().await?;
+        if damaged.is_closed {
             return Ok(());
         }
-        // It may be unable to start again with what it has, so it stops only where it gets what it lacks.
-        match givers.heard(Instant::now()) {
-            Some(heard) => heard?,
+        match others.said(damaged, Instant::now()) {
+            Some(said) => said?,
             None => {
-                let heard = self.somebody_gives(speaking, &group).await;
-                givers.0 = Some((Instant::now(), heard.clone()));
-                heard?;
+                let mut met = self.met_damage.clone();
+                let said = tokio::select! {
+                    said = self.somebody_has(speaking, &group, damaged) => said,
+                    Ok(_) = met.wait_for(|met| met.is_closed) => return Err("it serves nobody any more".to_owned()),
+                };
+                others.0 = Some((Instant::now(), damaged.clone(), said.clone()));
+                said?;
             }
         }
+        // To ask may have taken a while.
+        let group = self.one_of_several().await?;
         match group.role {
             Role::Leads { .. } => {
                 speaking.spared.may_hand_over(&group, Instant::now())?;
@@ -145,15 +147,42 @@ impl Nodes {
         }
     }
 
-    /// Whether any of the others would give its log to this one: for what none of them has this one would stop in vain.
-    async fn somebody_gives(&self, speaking: &Speaking, group: &GroupStanding) -> Result<(), String> {
-        let mut refusals = Vec::new();
+    /// The group, if what it has may be taken in place of what is here.
+    async fn one_of_several(&self) -> Result<GroupStanding, String> {
+        if self.snapshots.comparison().doubt().is_some() {
+            return Err("it is in doubt whether this node knows what the others know, and what it had may decide that"
+                .to_owned());
+        }
+        let group = self.shard.group().await.map_err(|why| why.to_string())?;
+        match group.members.is_only(group.node) {
+            true => Err("no other node has what it had".to_owned()),
+            false => Ok(group),
+        }
+    }
+
+    /// Whether any of the others has all segments that are damaged here, as far as this one needs them.
+    async fn somebody_has(&self, speaking: &Speaking, group: &GroupStanding, damaged: &Damaged) -> Result<(), String> {
+        let needed = group.committed_to.unwrap_or(LogPosition::BEYOND);
+        let stretch = |from: &LogPosition| *from..LogPosition(from.0 + self.segment_size).min(needed).max(*from);
+        let mut stretches: Vec<_> = damaged.segments.iter().map(stretch).collect();
+        if stretches.is_empty() {
+            // Parts alone: whoever gives anything has them.
+            stretches.push(LogPosition::START..LogPosition::START);
+        }
+        let mut asked = JoinSet::new();
         for node in group.members.all().into_iter().filter(|node| *node != group.node) {
-            match speaking.would_give(node, group.term).await {
-                Ok(()) => return Ok(()),
-                Err(why) => refusals.push(format!("node {node}: {why}")),
+            let has = speaking.has(node, stretches.clone());
+            asked.spawn(async move { has.await.map_err(|why| (node, why)) });
+        }
+        let mut refusals = BTreeMap::new();
+        while let Some(answered) = asked.join_next().await {
+            match answered {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err((node, why))) => _ = refusals.insert(node, why),
+                Err(panicked) => return Err(panicked.to_string()),
             }
         }
-        Err(format!("none of the others gives what is damaged here; {}", refusals.join("; ")))
+        let refusals: Vec<_> = refusals.iter().map(|(node, why)| format!("node {node}: {why}")).collect();
+        Err(format!("none of the others has what is damaged here; {}", refusals.join("; ")))
     }
 }

@@ -1,7 +1,7 @@
 //! The other nodes, as the shard and the calls reach them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
@@ -36,6 +36,8 @@ pub(crate) struct PeerNodes {
     links: RwLock<BTreeMap<NodeId, PeerLinks>>,
     unread: AtomicU64,
     crowded_out: AtomicU64,
+    /// This node hears nothing of the group.
+    deaf: AtomicBool,
 }
 
 impl Peers for PeerNodes {
@@ -59,6 +61,7 @@ impl PeerNodes {
             links: RwLock::default(),
             unread: AtomicU64::new(0),
             crowded_out: AtomicU64::new(0),
+            deaf: AtomicBool::new(false),
         }
     }
 
@@ -90,8 +93,21 @@ impl PeerNodes {
         self.links.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
+    /// From now on messages of the group are dropped, or not any more.
+    ///
+    /// # To ensure correctness
+    /// A node that asks to be let in has part in nothing before it is: its folder may have been that of a member, and was wiped since.
+    /// Such a one would vote once more in a term in which it had voted, and for somebody who lacks what it had acknowledged. Whoever
+    /// leads tells it apart from a node that heard no answer, by what that has acknowledged: nothing.
+    pub(super) fn hears(&self, hears: bool) {
+        self.deaf.store(!hears, Ordering::SeqCst);
+    }
+
     /// Takes a message of the group. Whatever is not one, or comes from somebody else than it says, is dropped and counted.
     pub(super) fn receive(&self, from: PeerIdentity, shard: u32, datagram: Bytes) {
+        if self.deaf.load(Ordering::SeqCst) {
+            return;
+        }
         let read = if shard == u32::from(SHARD.0) { frames::decode(datagram, &self.log).ok() } else { None };
         let read = read.filter(|(message, _)| (message.from.0, message.to) == (from.node, self.me));
         match read {

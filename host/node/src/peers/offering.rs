@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncSeekExt};
 use tokio::task::spawn_blocking;
 use vouch_broker::NotDone;
 use vouch_cluster::NodeId;
-use vouch_commitlog::LogPosition;
+use vouch_commitlog::{LogPosition, LogReader};
 use vouch_shard::{HeldLog, Shard, Takers};
 use vouch_storage::{PullOffer, Requests, differs, open_offered};
 use vouch_transport::{PeerIdentity, ServeFiles};
@@ -24,6 +24,9 @@ pub(super) const OFFER: &str = "offer";
 pub(super) const TAKEN: &str = "taken";
 /// Under this name stands nothing, either: whoever asks for it takes nothing of what it was offered, or no more.
 pub(super) const LEFT: &str = "left";
+/// Under this name stands nothing, and only where the log is whole in the stretch that is asked for. Nobody takes anything by that, and
+/// nothing is kept for it.
+pub(super) const HAS: &str = "has";
 /// A node that takes something asks for the next stretch within this time; so long the log is kept for it.
 const ASKS_WITHIN: Duration = Duration::from_secs(120);
 /// One that has all starts, and is heard by then.
@@ -39,6 +42,8 @@ pub(super) struct ShardFiles {
     data_dir: PathBuf,
     /// Says how far this node is, and keeps what is taken.
     shard: Arc<Shard>,
+    /// What is asked for before it is taken is read there.
+    log: LogReader,
     /// Who takes something at the moment; all connections know of the same one.
     takers: Arc<Takers>,
     /// Knows whether this node is in doubt.
@@ -58,6 +63,7 @@ impl ServeFiles for ShardFiles {
             OFFER => self.offer(node, from).await,
             TAKEN => Ok(self.taken(node)),
             LEFT => Ok(self.left(node)),
+            HAS => self.has(node, LogPosition(from)..LogPosition(from + len)).await,
             name => self.file(node, name, from, len).await,
         }
     }
@@ -66,8 +72,8 @@ impl ServeFiles for ShardFiles {
 impl ShardFiles {
     /// Those of this shard, which lies below the folder. Nobody takes anything of it yet: who began with an earlier life of this node
     /// begins anew.
-    pub(super) fn of(data_dir: PathBuf, shard: Arc<Shard>, snapshots: Arc<Requests>) -> Self {
-        Self { data_dir, shard, takers: Arc::new(Takers::new(ASKS_WITHIN)), snapshots }
+    pub(super) fn of(data_dir: PathBuf, shard: Arc<Shard>, log: LogReader, snapshots: Arc<Requests>) -> Self {
+        Self { data_dir, shard, log, takers: Arc::new(Takers::new(ASKS_WITHIN)), snapshots }
     }
 
     /// Lets the shard keep this stretch of the log for another node, for so long from now on. It takes the place of what was kept for
@@ -128,6 +134,25 @@ impl ShardFiles {
         Ok(document)
     }
 
+    /// Lets a node know whether it would get this stretch of the log here, which begins where a segment does.
+    ///
+    /// # Errors
+    /// Why it would not.
+    async fn has(&self, node: NodeId, stretch: Range<LogPosition>) -> io::Result<Source> {
+        self.may_give(node)?;
+        let (data_dir, log) = (self.data_dir.clone(), self.log.clone());
+        let looked = spawn_blocking(move || {
+            // What is damaged behind the newest snapshot stands against giving anything.
+            let offer = PullOffer::or_word_of_folder(&data_dir).map_err(|why| why.to_string())?;
+            if offer.is_word() {
+                return Err("its own log is damaged, too".to_owned());
+            }
+            is_whole(&log, &stretch)
+        });
+        looked.await.map_err(|error| other(error.to_string()))?.map_err(other)?;
+        Ok(Box::pin(tokio::io::empty()))
+    }
+
     /// The files, and how far this node is. What it knows to be committed stays so, whoever leads: so any member may offer it. That it
     /// leads is asked before the end of its log: what it hears of others later was not acknowledged to it then.
     async fn look(&self) -> io::Result<PullOffer> {
@@ -180,6 +205,22 @@ impl ShardFiles {
     }
 }
 
+/// Reads a stretch of the log, from the begin of a segment on. In place of what was released a node gives a snapshot.
+fn is_whole(log: &LogReader, stretch: &Range<LogPosition>) -> Result<(), String> {
+    if stretch.start < log.start() {
+        return Ok(());
+    }
+    if log.end() < stretch.end {
+        return Err("its log does not go as far".to_owned());
+    }
+    for entry in log.entries_from(stretch.start) {
+        if entry.map_err(|error| format!("its own log is damaged, too: {error}"))?.end >= stretch.end {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// The shard does not answer, and says why.
 fn refused(why: NotDone) -> io::Error {
     other(why.to_string())
@@ -205,7 +246,12 @@ mod tests {
         let config = NodeConfig { segment_size: Some(4 << 20), zero_ahead: 1 << 20, ..NodeConfig::new(folder.path()) };
         let node = Node::start(config).unwrap();
         let snapshots = node.cluster.snapshots.clone();
-        let files = ShardFiles::of(folder.path().to_owned(), node.cluster.shard.clone(), snapshots.clone());
+        let files = ShardFiles::of(
+            folder.path().to_owned(),
+            node.cluster.shard.clone(),
+            node.cluster.log.clone(),
+            snapshots.clone(),
+        );
         let refusals = async || {
             let answers = [files.offer(NodeId(2), 0).await, files.file(NodeId(2), "log", 0, 1).await];
             answers.map(|answer| answer.err().map(|why| why.to_string()).unwrap_or_default())
@@ -249,8 +295,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let sizes = NodeConfig { segment_size: Some(4 << 20), zero_ahead: 1 << 20, ..NodeConfig::new(folder.path()) };
         let node = Node::start(sizes).unwrap();
-        let files =
-            ShardFiles::of(folder.path().to_owned(), node.cluster.shard.clone(), node.cluster.snapshots.clone());
+        let files = ShardFiles::of(
+            folder.path().to_owned(),
+            node.cluster.shard.clone(),
+            node.cluster.log.clone(),
+            node.cluster.snapshots.clone(),
+        );
         let taker = NodeId(2);
         let offer = offered(&files, taker).await;
         let name = &offer.files[0].source;

@@ -157,37 +157,6 @@ async fn told_who_leads(caller: &Caller) -> Option<ToldNodes> {
     }
 }
 
-/// The document in which a node says what it has.
-async fn offered(transport: &Transport, node: u64, term: u64) -> Result<Vec<u8>, PullFailed> {
-    let mut pull = transport.pull(node, OFFER, term, OFFER_MAX).await?;
-    let mut document = Vec::new();
-    while let Some(chunk) = pull.next().await? {
-        document.extend_from_slice(&chunk);
-    }
-    Ok(document)
-}
-
-/// Lets the other node hear something, if it does.
-async fn say(transport: &Transport, node: u64, name: &str) {
-    if let Ok(mut said) = transport.pull(node, name, 0, 0).await {
-        let _ = said.next().await;
-    }
-}
-
-/// Whether another node would give its log to this one, which is in this term; nothing of it is taken. It finds what is damaged behind
-/// its newest snapshot, and knows of the rest what its scrubber found.
-///
-/// # Errors
-/// Why not.
-pub(super) async fn would_give(transport: &Transport, node: NodeId, term: u64) -> Result<(), String> {
-    let document = offered(transport, node.0, term).await.map_err(|failed| failed.to_string())?;
-    say(transport, node.0, LEFT).await;
-    match PullOffer::decode(&document).map_err(|error| error.to_string())?.is_word() {
-        true => Err("its own log is damaged, too".to_owned()),
-        false => Ok(()),
-    }
-}
-
 /// Why a node is not taken from now.
 enum NotNow {
     /// It is not reached, or there is nothing to be had from it, or something is missing here: it is asked again in a moment, or another
@@ -409,7 +378,9 @@ impl Others {
     }
 
     async fn say(&self, node: u64, name: &str) {
-        say(&self.transport, node, name).await;
+        if let Ok(mut said) = self.transport.pull(node, name, 0, 0).await {
+            let _ = said.next().await;
+        }
     }
 
     /// Asks a node what it has, and says in which term this one was at last: whoever leads in an earlier one does so no more then.
@@ -417,7 +388,12 @@ impl Others {
     /// # Errors
     /// It is not reached, gives nothing now, or says what this version does not read.
     async fn offer(&self, node: u64, term: u64) -> Result<PullOffer, NotNow> {
-        Ok(PullOffer::decode(&offered(&self.transport, node, term).await?)?)
+        let mut pull = self.transport.pull(node, OFFER, term, OFFER_MAX).await?;
+        let mut document = Vec::new();
+        while let Some(chunk) = pull.next().await? {
+            document.extend_from_slice(&chunk);
+        }
+        Ok(PullOffer::decode(&document)?)
     }
 
     /// Takes the next stretch of a file, and says how long it is; nothing when all is here.

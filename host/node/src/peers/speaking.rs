@@ -1,15 +1,16 @@
 //! How a node begins to speak with others, and how that ends.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use vouch_broker::record::SealedAt;
-use vouch_cluster::{ClusterIncarnation, ClusterNode, ClusterNodes, NodeAddresses, NodeId};
-use vouch_commitlog::{LogIdentity, LogReader};
+use vouch_cluster::{ClusterIncarnation, ClusterNodes, NodeAddresses, NodeId};
+use vouch_commitlog::{LogIdentity, LogPosition, LogReader};
 use vouch_shard::{Inbox, Shard, Signals};
 use vouch_storage::{ShardFolder, StartError, StartProgress};
 use vouch_transport::{
@@ -27,9 +28,8 @@ use super::joining;
 use super::keeper::PeerKeeper;
 use super::lacking::Lacking;
 use super::nodes::PeerNodes;
-use super::offering::ShardFiles;
+use super::offering::{HAS, ShardFiles};
 use super::programs::{NodeVersion, Programs};
-use super::pulling::would_give;
 use super::removal::Removal;
 use super::runtime::PeerRuntime;
 use super::settings::{JoinSettings, PeerSettings};
@@ -37,8 +37,6 @@ use super::sparing::Spared;
 use super::told::Hearsay;
 use crate::served_shard::SHARD;
 
-/// A node that was let in, and heard only that its token was used, has what the log says of it within this long.
-const TOLD_WITHIN: Duration = Duration::from_secs(3);
 /// Between two looks whether the start was given up.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Whoever leads says within this time whether it can do without this node.
@@ -46,8 +44,8 @@ const SPARED_WITHIN: Duration = Duration::from_secs(2);
 /// Another node says within this time what it had; otherwise it is asked again.
 const HAD_WITHIN: Duration = Duration::from_secs(1);
 
-/// Another node says within this time what of its log it would give: it reads what lies behind its newest snapshot.
-const OFFERS_WITHIN: Duration = Duration::from_secs(30);
+/// Another node says within this time whether its log is whole somewhere: it reads that, and what lies behind its newest snapshot.
+const HAS_WITHIN: Duration = Duration::from_secs(20);
 
 /// Who this node is to the others.
 pub(crate) struct WhoSpeaks {
@@ -177,7 +175,7 @@ impl Speaking {
         let group = nodes.clone();
         let handlers = PeerHandlers::default()
             .group(move |from, shard, datagram| group.receive(from, shard, datagram))
-            .files(ShardFiles::of(self.data_dir.clone(), shard.clone(), self.signals.snapshots.clone()))
+            .files(ShardFiles::of(self.data_dir.clone(), shard.clone(), log.clone(), self.signals.snapshots.clone()))
             .calls(calls)
             .sessions(sessions);
         let (transport, address) = (nodes.transport.clone(), self.settings.listen.clone());
@@ -225,6 +223,11 @@ impl Speaking {
         Ok(mine)
     }
 
+    /// This node is to be let in before it has part in anything: see [`Self::join`]. To be said before it listens.
+    pub(crate) fn waits_to_be_let_in(&self) {
+        self.nodes.hears(false);
+    }
+
     /// Asks the cluster to be let in, and waits until it is.
     ///
     /// # Errors
@@ -241,31 +244,16 @@ impl Speaking {
         loop {
             progress.go_on()?;
             match joined.recv_timeout(LOOK_EVERY) {
-                // It heard no answer when it was let in, and was told by the log itself.
-                Ok(Err(_)) if self.is_let_in_soon(progress)? => return Ok(()),
-                Ok(joined) => return joined.map_err(StartError::JoinRefused),
+                Ok(Ok(())) => {
+                    self.nodes.hears(true);
+                    return Ok(());
+                }
+                Ok(Err(why)) => return Err(StartError::JoinRefused(why)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(StartError::Peers("what asks to be let in ended by a defect".to_owned()));
                 }
             }
-        }
-    }
-
-    /// Whether the log says that this node came, now or shortly: whoever leads sends it entries by then.
-    fn is_let_in_soon(&self, progress: &StartProgress) -> Result<bool, StartError> {
-        let began = Instant::now();
-        loop {
-            let joined = |known: &ClusterNode| known.invitation.is_none() && !known.is_leaving;
-            let belongs = self.signals.belongs();
-            if belongs.borrow().nodes.nodes.get(&self.nodes.me).is_some_and(joined) {
-                return Ok(true);
-            }
-            if began.elapsed() > TOLD_WITHIN {
-                return Ok(false);
-            }
-            progress.go_on()?;
-            std::thread::sleep(LOOK_EVERY);
         }
     }
 
@@ -283,14 +271,29 @@ impl Speaking {
         }
     }
 
-    /// Asks another node whether it would give its log to this one, which is in this term.
+    /// Asks another node whether it has these stretches of the log, each of which begins where a segment does, and whether it would give
+    /// anything at all.
     ///
     /// # Errors
     /// Why not, or why nobody knows.
-    pub(crate) async fn would_give(&self, node: NodeId, term: u64) -> Result<(), String> {
-        let asked = would_give(&self.nodes.transport, node, term);
-        let answered = tokio::time::timeout(OFFERS_WITHIN, asked).await;
-        answered.unwrap_or_else(|_| Err(format!("it says nothing within {} s", OFFERS_WITHIN.as_secs())))
+    pub(crate) fn has(
+        &self,
+        node: NodeId,
+        stretches: Vec<Range<LogPosition>>,
+    ) -> impl Future<Output = Result<(), String>> + use<> {
+        let transport = self.nodes.transport.clone();
+        async move {
+            let asked = async {
+                for Range { start, end } in stretches {
+                    let pull = transport.pull(node.0, HAS, start.0, end.since(start)).await;
+                    let ended = async { pull?.next().await };
+                    ended.await.map_err(|failed| failed.to_string())?;
+                }
+                Ok(())
+            };
+            let answered = tokio::time::timeout(HAS_WITHIN, asked).await;
+            answered.unwrap_or_else(|_| Err(format!("it says nothing within {} s", HAS_WITHIN.as_secs())))
+        }
     }
 
     /// Asks another node what it had where this one had that; `None` where it does not say, or runs what writes other bytes.

@@ -115,6 +115,12 @@ impl Begin<'_> {
     ) -> Result<BegunShard, NoStart> {
         let RecoveredLog { appender, recovery, file, base, tail, before } = log;
         let speaking = self.speaking(file.note())?;
+        // A log that holds anything got it from the cluster: this node was let in before.
+        let has_nothing = recovery.last_index == 0 && base.is_none();
+        let joins = self.config.joins.as_ref().filter(|_| has_nothing);
+        if file.note().member && has_nothing && joins.is_none() {
+            return Err(StartError::NotLetIn(self.config.data_dir.clone(), file.note().node.0).into());
+        }
         let replica = self.replica(&recovery, file.note(), before, base)?;
         let housekeeping = appender.housekeeping();
         let state = std::mem::take(&mut self.state);
@@ -152,9 +158,10 @@ impl Begin<'_> {
         let shard = Arc::new(Shard::start(state, output, lead, links).map_err(StartError::Thread)?);
         let begins = || {
             if let Some(speaking) = &speaking {
+                if joins.is_some() {
+                    speaking.waits_to_be_let_in();
+                }
                 speaking.begin(&shard, self.reader)?;
-                // A log that holds anything got it from the cluster: this node was let in before.
-                let joins = self.config.joins.as_ref().filter(|_| recovery.last_index == 0);
                 if self.config.joins.is_some() && joins.is_none() {
                     tracing::info!(
                         "this folder is that of a member already: join and token_file are not used, and may be left out"

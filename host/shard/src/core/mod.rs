@@ -285,6 +285,9 @@ impl Core {
             }
             if let (Command::Append(entry), Some(why)) = (command, self.closed.clone()) {
                 entry.proposals.into_iter().for_each(|proposal| self.unpropose(proposal, why.clone().into()));
+                // What waits for the log behind it is refused as well.
+                self.at_the_log = false;
+                self.write_next();
             }
         }
         None

@@ -34,10 +34,11 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 /// What was done so far about entries that cannot be read, to be sent.
 #[derive(Default)]
 pub(super) struct CannotSend {
-    /// Nothing more is done before.
-    not_before: Option<Instant>,
-    /// Who was asked to lead, one after the other.
+    /// Nothing more is done in this term before.
+    not_before: Option<(u64, Instant)>,
+    /// Who was asked to lead, one after the other, and who was the last of them.
     asked: BTreeSet<NodeId>,
+    asked_last: Option<NodeId>,
     /// In which term somebody was asked, and how often in that.
     in_vain: (u64, u32),
     /// Who gave leadership back, and when the last one did.
@@ -53,9 +54,15 @@ impl CannotSend {
             self.gave_back = (BTreeSet::new(), None);
         }
         find([&self.asked, &self.gave_back.0]).or_else(|| {
+            let again = find([&BTreeSet::new(), &self.gave_back.0])?;
             self.asked.clear();
-            find([&self.asked, &self.gave_back.0])
+            Some(again)
         })
+    }
+
+    /// Whether something was done a moment ago, in this term.
+    fn waits(&self, term: u64, now: Instant) -> bool {
+        self.not_before.is_some_and(|(of, at)| of == term && now < at)
     }
 
     /// This one is asked to lead now, in this term.
@@ -63,16 +70,16 @@ impl CannotSend {
         let before = if self.in_vain.0 == term { self.in_vain.1 } else { 0 };
         self.in_vain = (term, before + 1);
         self.asked.insert(node);
+        self.asked_last = Some(node);
         // While it is asked nothing is written, so what goes wrong each time is not tried all the time.
-        self.not_before = Some(now + (AGAIN_AFTER * 2_u32.pow(before.min(4))).min(FORGOTTEN_AFTER));
+        self.not_before = Some((term, now + (AGAIN_AFTER * 2_u32.pow(before.min(4))).min(FORGOTTEN_AFTER)));
     }
 
     /// This one leads in this term, and wants the replica to lead. If that led before, and asked somebody, it was this one, or one that
     /// asked others in turn.
     fn gave_back(&mut self, node: NodeId, term: u64, now: Instant) {
-        if !self.asked.is_empty() && term > self.in_vain.0 {
-            self.gave_back.0.append(&mut self.asked);
-            self.gave_back.0.insert(node);
+        if let Some(asked) = self.asked_last.take_if(|_| term > self.in_vain.0) {
+            self.gave_back.0.extend([asked, node]);
             self.gave_back.1 = Some(now);
         }
     }
@@ -100,7 +107,7 @@ impl Core {
             }
             return;
         }
-        if self.cannot_send.not_before.is_some_and(|at| now < at) {
+        if self.cannot_send.waits(replica.term(), now) {
             return;
         }
         let (term, members) = (replica.term(), self.state.members());
@@ -108,7 +115,7 @@ impl Core {
             who_has_all(replica, members, |node| node != to && !but.iter().any(|nodes| nodes.contains(&node)))
         });
         let knows_others = successor.is_some() || replica.commit() >= since.index;
-        self.cannot_send.not_before = Some(now + if knows_others { AGAIN_AFTER } else { SOON });
+        self.cannot_send.not_before = Some((term, now + if knows_others { AGAIN_AFTER } else { SOON }));
         let Some(successor) = successor else {
             if knows_others {
                 tracing::error!(

@@ -30,7 +30,7 @@ async fn search_times(node: &Node, messages: usize) -> [Duration; 3] {
 }
 
 #[tokio::test]
-#[ignore = "a measurement: cargo test --release -p vouch-node --test lookup -- --ignored --nocapture"]
+#[ignore = "a measurement: cargo test --release -p vouch-node --test alone -- --ignored --nocapture"]
 async fn what_the_index_costs_and_saves() {
     const MESSAGES: usize = 1_000_000;
     let folder = tempfile::tempdir().unwrap();
