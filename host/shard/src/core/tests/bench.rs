@@ -67,7 +67,7 @@ pub(super) struct Bench {
     /// The highest position that it called applied.
     pub(super) applied: u64,
     sent: Vec<GroupMessage>,
-    /// Nothing can be noted beside the log.
+    /// No vote can be noted.
     pub(super) notes_fail: bool,
 }
 
@@ -307,9 +307,7 @@ impl Bench {
         while let Some(command) = self.core.next_command() {
             self.trace.push(told(&command));
             match command {
-                Command::SaveVote(_) | Command::JoinGroup(_) if self.notes_fail => {
-                    self.tell(Event::Failed("nothing can be noted".to_owned()));
-                }
+                Command::SaveVote(_) if self.notes_fail => self.tell(Event::Failed("no vote can be noted".to_owned())),
                 Command::Append(entry) => {
                     let appended = self.append(&entry);
                     self.core.log_stands(standing(&self.log));

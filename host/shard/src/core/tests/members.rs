@@ -98,22 +98,6 @@ pub(super) fn with_learners() -> Bench {
 }
 
 #[test]
-fn who_waits_behind_an_entry_that_is_not_written_any_more_hears_that_nothing_was_stored() {
-    let mut bench = ready();
-    let joined = invite(&mut bench, 2);
-    let before = kinds(&bench).len();
-    bench.notes_fail = true;
-    let (come, mut came) = Bench::propose(|out| _ = joined.encode(out));
-    let put = TopicPut { name: ResourceName::plain("t"), config: TopicConfig::default(), expected_revision: None };
-    let (beside, mut topic) = Bench::propose(|out| _ = put.encode(out));
-    bench.turn(vec![come, beside]);
-    assert_eq!(kinds(&bench)[before..], [EntryKind::Records], "it could not note that it is one of several");
-    assert!(came.try_recv().unwrap().is_err());
-    let answer = topic.try_recv().unwrap();
-    assert!(matches!(answer, Err(NotDone::NothingStored(_))), "{answer:?}");
-}
-
-#[test]
 fn a_node_alone_notes_that_it_is_one_of_several_before_the_entry_that_says_so_which_holds_nothing_else() {
     let mut bench = ready();
     let joined = invite(&mut bench, 2);
