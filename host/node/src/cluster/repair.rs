@@ -63,7 +63,8 @@ impl Nodes {
     }
 
     /// What is damaged here lies with the others as well. It serves on while they are too few to do without this node, while none of
-    /// them would give it, and where it is alone: what is read of the damage meanwhile is refused, and told. Where its state lacks a part it serves nobody any more.
+    /// them has it, and where it is alone: what is read of the damage meanwhile is refused, and told. Where its state lacks a part it
+    /// serves nobody any more.
     async fn is_damaged(&self) -> Lacking {
         let Some((speaking, scrub)) = self.speaking.as_ref().zip(self.scrub.as_ref()) else { return pending().await };
         let (mut told, mut others) = (String::new(), Others::default());

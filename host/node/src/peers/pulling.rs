@@ -377,6 +377,7 @@ impl Others {
         }
     }
 
+    /// Lets the other node hear something, if it does.
     async fn say(&self, node: u64, name: &str) {
         if let Ok(mut said) = self.transport.pull(node, name, 0, 0).await {
             let _ = said.next().await;
