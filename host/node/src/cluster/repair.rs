@@ -163,13 +163,10 @@ impl Nodes {
 
     /// Whether any of the others has all segments that are damaged here, as far as this one needs them.
     async fn somebody_has(&self, speaking: &Speaking, group: &GroupStanding, damaged: &Damaged) -> Result<(), String> {
-        let needed = group.committed_to.unwrap_or(LogPosition::BEYOND);
+        let needed = group.committed_to.unwrap_or_else(|| self.log.end());
         let stretch = |from: &LogPosition| *from..LogPosition(from.0 + self.segment_size).min(needed).max(*from);
-        let mut stretches: Vec<_> = damaged.segments.iter().map(stretch).collect();
-        if stretches.is_empty() {
-            // Parts alone: whoever gives anything has them.
-            stretches.push(LogPosition::START..LogPosition::START);
-        }
+        // Of parts alone: whoever gives anything has them.
+        let stretches: Vec<_> = damaged.segments.iter().map(stretch).filter(|stretch| !stretch.is_empty()).collect();
         let mut asked = JoinSet::new();
         for node in group.members.all().into_iter().filter(|node| *node != group.node) {
             let has = speaking.has(node, stretches.clone());

@@ -134,22 +134,28 @@ impl ShardFiles {
         Ok(document)
     }
 
-    /// Lets a node know whether it would get this stretch of the log here, which begins where a segment does.
+    /// Lets a node know whether this stretch of the log is whole here, which begins where a segment does; and by an empty one whether it
+    /// would get anything at all.
     ///
     /// # Errors
     /// Why it would not.
     async fn has(&self, node: NodeId, stretch: Range<LogPosition>) -> io::Result<Source> {
         self.may_give(node)?;
         let (data_dir, log) = (self.data_dir.clone(), self.log.clone());
+        // Whoever asked may be gone, and then nobody reads on for it.
+        let goes_on = Arc::new(());
+        let asked = Arc::downgrade(&goes_on);
         let looked = spawn_blocking(move || {
-            // What is damaged behind the newest snapshot stands against giving anything.
-            let offer = PullOffer::or_word_of_folder(&data_dir).map_err(|why| why.to_string())?;
-            if offer.is_word() {
-                return Err("its own log is damaged, too".to_owned());
+            if stretch.is_empty() {
+                // What is damaged behind the newest snapshot stands against giving anything.
+                let offer = PullOffer::or_word_of_folder(&data_dir).map_err(|why| why.to_string())?;
+                return if offer.is_word() { Err("its own log is damaged, too".to_owned()) } else { Ok(()) };
             }
-            is_whole(&log, &stretch)
+            is_whole(&log, &stretch, || asked.strong_count() > 0)
         });
-        looked.await.map_err(|error| other(error.to_string()))?.map_err(other)?;
+        let looked = looked.await;
+        drop(goes_on);
+        looked.map_err(|error| other(error.to_string()))?.map_err(other)?;
         Ok(Box::pin(tokio::io::empty()))
     }
 
@@ -205,17 +211,24 @@ impl ShardFiles {
     }
 }
 
-/// Reads a stretch of the log, from the begin of a segment on. In place of what was released a node gives a snapshot.
-fn is_whole(log: &LogReader, stretch: &Range<LogPosition>) -> Result<(), String> {
+/// Reads a stretch of the log, from the begin of a segment on, for as long as somebody wants to know. In place of what was released a
+/// node gives a snapshot.
+fn is_whole(log: &LogReader, stretch: &Range<LogPosition>, goes_on: impl Fn() -> bool) -> Result<(), String> {
     if stretch.start < log.start() {
         return Ok(());
     }
     if log.end() < stretch.end {
         return Err("its log does not go as far".to_owned());
     }
-    for entry in log.entries_from(stretch.start) {
-        if entry.map_err(|error| format!("its own log is damaged, too: {error}"))?.end >= stretch.end {
-            break;
+    let mut entries = log.entries_from(stretch.start);
+    while goes_on() && entries.position() < stretch.end {
+        match entries.next() {
+            // Behind the last entry of a segment comes the first one of the next, which was not asked for.
+            Some(Err(error)) if entries.position() < stretch.end => {
+                return Err(format!("its own log is damaged, too: {error}"));
+            }
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => break,
         }
     }
     Ok(())
@@ -269,6 +282,27 @@ mod tests {
         let said = refusals().await;
         assert!(said.iter().all(|why| why.contains("gives what it has to nobody")), "{said:?}");
         node.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_stretch_is_whole_where_each_entry_that_begins_in_it_is_and_the_log_goes_as_far() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = NodeConfig { segment_size: Some(4 << 20), zero_ahead: 1 << 20, ..NodeConfig::new(folder.path()) };
+        let node = Node::start(config).unwrap();
+        let log = node.cluster.log.clone();
+        let (start, end) = (log.start(), log.end());
+        let looks = |stretch: Range<LogPosition>| is_whole(&log, &stretch, || true);
+        assert_eq!(looks(start..end), Ok(()));
+        let beyond = looks(start..LogPosition(end.0 + 8)).unwrap_err();
+        assert!(beyond.contains("does not go as far"), "{beyond}");
+        let last = log.entries_from(start).last().unwrap().unwrap().position;
+        let segment = folder.path().join(format!("shards/0/log/{:020}.log", 0));
+        let file = std::fs::File::options().write(true).open(segment).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0xA5; 8], last.0 + 8).unwrap();
+        let damaged = looks(start..end).unwrap_err();
+        assert!(damaged.contains("its own log is damaged, too"), "{damaged}");
+        assert_eq!(looks(start..last), Ok(()), "what is wrong behind it was not asked for");
+        assert_eq!(is_whole(&log, &(start..end), || false), Ok(()), "nobody wants to know any more");
     }
 
     /// Longer than a node takes to note how far its log is durable.

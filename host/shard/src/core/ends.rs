@@ -95,8 +95,7 @@ impl Core {
     }
 
     /// Where no more was written because a part of the index is lost, the log itself is well, and its end is to be covered
-    /// like any other. Nothing else is written to it, and not even that in a term of which there is no entry, which may not be noted:
-    /// there is no slot then.
+    /// like any other. Nothing else is written to it, and not even that in a term of which there is no entry: that may not be noted.
     fn cover_what_a_lost_part_closed(&mut self) {
         let time = self.time();
         let begun =
