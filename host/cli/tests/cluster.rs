@@ -91,19 +91,15 @@ fn a_voter_whose_folder_was_wiped_and_is_started_with_its_used_token_votes_for_n
 
     let one = Member::start(&at("1"), &INSECURE);
     let (ended, ends) = std::sync::mpsc::channel();
-    let (wiped, token, asks) = (at("3"), at("3").with_extension("token"), two_at.clone());
+    let (wiped, token, asks) = (at("3"), at("3").with_extension("token"), of(&one));
     std::thread::spawn(move || {
-        let flags =
-            ["--peer-insecure", "--peer-addr", &three_at, "--join", &asks, "--token-file", token.to_str().unwrap()];
+        let token = token.to_str().unwrap();
+        let flags = ["--peer-insecure", "--peer-addr", &three_at, "--join", &asks, "--token-file", token];
         let _ = ended.send(Member::refused(&wiped, &flags));
-    });
-    until("node 1 speaks with what has the name of node 3", || {
-        let log = read(&at("1").join("node.log"));
-        log.lines().any(|line| line.contains("connected to a peer node=3 lane=group"))
     });
     // Longer than an election takes, of which there would be one if it voted.
     let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(4) {
+    while began.elapsed() < Duration::from_secs(5) {
         assert_eq!(leader_of(&[&one]), None, "it lacks what was acknowledged");
     }
     let two = Member::start(&at("2"), &["--peer-insecure", "--peer-addr", &two_at]);
